@@ -11,6 +11,8 @@ from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
 from jaxvoice.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
 
@@ -62,8 +64,8 @@ class Transfer:
         model.check_encoder(encoder)
         shown: set[str] = set()
 
-        def convert(path: Path) -> "list[np.ndarray]":
+        def convert(path: Path) -> "Iterator[np.ndarray]":
             with printed_warnings(shown):
-                return [model.transfer(path, encoder=encoder, seed=self.seed)]
+                return model.transfer_parts(path, encoder=encoder, seed=self.seed)
 
         return convert_files(outputs, output, convert, model.sample_rate, subtype=self.subtype, debug=self.debug)

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from jaxvoice.data.atomic_folders import cache_folder as cache_folder
     from jaxvoice.data.audio import (
         Audio as Audio,
+        AudioBlocks as AudioBlocks,
         AudioInfo as AudioInfo,
         audio_info as audio_info,
         read_audio as read_audio,
+        read_blocks as read_blocks,
         read_channels as read_channels,
         resample as resample,
         write_wav as write_wav,
@@ -92,7 +94,17 @@ __getattr__, __dir__ = lazy_imports(
         "alignments.frame_phonemes": ("frame_labels", "label_column"),
         "alignments.phone_mapping": ("demo_alignment",),
         "alignments.textgrid": ("read_textgrid", "write_textgrid"),
-        "audio": ("Audio", "AudioInfo", "audio_info", "read_audio", "read_channels", "resample", "write_wav"),
+        "audio": (
+            "Audio",
+            "AudioBlocks",
+            "AudioInfo",
+            "audio_info",
+            "read_audio",
+            "read_blocks",
+            "read_channels",
+            "resample",
+            "write_wav",
+        ),
         "augmentation": ("AudioBatch", "AudioCrops", "AugmentationConfig", "augment", "integrate"),
         "batches": (
             "Bucket",

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int16
 
 from jaxvoice.data.audio_headers import StreamedFile, missing_bytes, streamed_header, wav_header
-from jaxvoice.dsp.resampling import resample, whole_rate
+from jaxvoice.dsp.resampling import resample, resample_blocks, whole_rate
 from jaxvoice.errors import AudioError, ShapeError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SILENCE = 10 ** (-70 / 20)  # peak of silent audio, full scale at 1; about ten steps of 16-bit audio
 _BLOCK = 1 << 16  # samples that are converted and written at once
+_READ = 1 << 18  # samples of each channel that `read_blocks` reads at once
 _LOWEST_SHARE = 0.01  # of the power that channels without correlation have in their mean; less is cancellation
 
 
@@ -109,6 +110,65 @@ def read_channels(
     return channels, wanted or info.sample_rate
 
 
+@dataclass(frozen=True)
+class AudioBlocks:
+    """All channels of an audio file, in blocks that are read one after another."""
+
+    channels: int
+    """Channels of the file."""
+    samples: int
+    """Samples of each channel in all blocks."""
+    sample_rate: int
+    """Sample rate of the blocks in Hz."""
+    blocks: Iterator[Float32[np.ndarray, "channels samples"]]
+    """The blocks with full scale at 1; they can be iterated once."""
+
+
+def read_blocks(path: str | Path, sample_rate: float | None = None) -> AudioBlocks:
+    """Read all channels of an audio file in blocks, and resample them to `sample_rate` (Hz) if that is given.
+
+    Together, the blocks are the result of `read_channels`, but one block at a time is in memory. MP3 files, and others
+    in which the decoder cannot seek exactly, are one block.
+
+    **Raises:** `AudioError` as `read_channels`. Errors in samples, such as NaN, are raised when their block is read.
+    """
+    wanted = None if sample_rate is None else whole_rate("sample_rate", sample_rate)
+    path = _check_path(path)
+    with _opened(path) as file:
+        _check_complete(path)
+        info = AudioInfo(file.samplerate, file.channels, file.frames, file.subtype)
+        # soundfile seeks after each block. libsndfile then loses samples of MP3 files with low sample rates.
+        exact = file.seekable() and not info.subtype.startswith("MPEG")
+    rate = wanted or info.sample_rate
+    if not exact:
+        samples, _ = read_channels(path, rate)
+        return AudioBlocks(len(samples), samples.shape[1], rate, iter([samples]))
+    if info.frames == 0:
+        raise AudioError(f"{path} is zero-length: it has a header but no samples; record it again.")
+    blocks = _seekable_blocks(path, info)
+    if rate != info.sample_rate:
+        blocks = resample_blocks(blocks, info.sample_rate, rate)
+    return AudioBlocks(info.channels, -(-info.frames * rate // info.sample_rate), rate, blocks)
+
+
+def _seekable_blocks(path: Path, info: AudioInfo) -> Iterator[Float32[np.ndarray, "channels samples"]]:
+    """Yield the blocks of a file with the properties `info`."""
+    done = 0
+    with _opened(path) as file:
+        while done < info.frames:
+            block = file.read(min(_READ, info.frames - done), dtype="float32", always_2d=True)
+            if not len(block):
+                raise _truncated(path, done, info.frames)
+            if not np.isfinite(block).all():
+                bad, seconds = int(np.count_nonzero(~np.isfinite(block))), done / info.sample_rate
+                raise AudioError(
+                    f"{path} contains NaN or infinity in {bad} of {block.size} samples from {seconds:.1f} s on; export "
+                    "it again."
+                )
+            done += len(block)
+            yield np.ascontiguousarray(block.T)
+
+
 def read_as(
     path: str | Path, channels: int, sample_rate: float | None = None
 ) -> tuple[Float32[np.ndarray, "channels samples"], int]:
@@ -188,10 +248,7 @@ def _opened(path: Path) -> Iterator["soundfile.SoundFile"]:
 def _decode(path: Path, seconds: float | None = None) -> tuple[Float32[np.ndarray, "frames channels"], AudioInfo]:
     """The samples of a file, or those of its first `seconds`, and the properties of what was read."""
     with _opened(path) as file:
-        missing = missing_bytes(path)
-        if missing:
-            end = "its last byte is" if missing == 1 else f"its last {missing} bytes are"
-            raise AudioError(f"{path} is truncated: at least {end} missing; copy it again.")
+        _check_complete(path)
         promised, rate, channels, subtype = file.frames, file.samplerate, file.channels, file.subtype
         count = sys.maxsize if seconds is None else max(1, round(min(seconds * rate, 2**62)))
         promised = min(promised, count)
@@ -200,10 +257,21 @@ def _decode(path: Path, seconds: float | None = None) -> tuple[Float32[np.ndarra
         else:  # GSM 6.10 and the kinds of ADPCM that keep a state
             samples = np.concatenate([np.zeros((0, channels), np.float32), *_unseekable_blocks(file, count)])
     if len(samples) < promised:
-        raise AudioError(
-            f"{path} is truncated: it contains {len(samples)} of the {promised} samples in its header; copy it again."
-        )
+        raise _truncated(path, len(samples), promised)
     return samples, AudioInfo(rate, channels, len(samples), subtype)
+
+
+def _check_complete(path: Path) -> None:
+    missing = missing_bytes(path)
+    if missing:
+        end = "its last byte is" if missing == 1 else f"its last {missing} bytes are"
+        raise AudioError(f"{path} is truncated: at least {end} missing; copy it again.")
+
+
+def _truncated(path: Path, found: int, promised: int) -> AudioError:
+    return AudioError(
+        f"{path} is truncated: it contains {found} of the {promised} samples in its header; copy it again."
+    )
 
 
 def _unseekable_blocks(file: "soundfile.SoundFile", count: int) -> Iterator[Float32[np.ndarray, "frames channels"]]:

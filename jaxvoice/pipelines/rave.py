@@ -1,7 +1,7 @@
 """RAVE as a pipeline: audio to latents, latents to audio, and audio through the latents of a model."""
 
 import functools as ft
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,13 @@ from jaxvoice.models.rave.receptive_fields import ReceptiveField, receptive_fiel
 from jaxvoice.models.rave.streaming import audio_latency, autoencoder_stream
 from jaxvoice.models.rave.trained import TrainedRave
 from jaxvoice.pipelines.argument_checks import check_seed
-from jaxvoice.pipelines.rave_arguments import audio_samples, component_count, latent_rows
+from jaxvoice.pipelines.rave_arguments import (
+    AudioInput,
+    audio_input,
+    audio_samples,
+    component_count,
+    latent_rows,
+)
 from jaxvoice.pipelines.rave_session import RaveSession
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 
@@ -196,10 +202,9 @@ class Rave:
         **Raises:** `AudioError` for integers, NaN, no samples, another number of channels than that of a model of
         several channels, or an invalid sample rate; `ConfigError` for a `seed` that is not a whole number.
         """
-        samples = audio_samples(audio, sample_rate, self.config)
-        key = _key(seed, _LATENTS)
-        latents = self._encode(samples, key)
-        return latents if samples.ndim == 2 and self.channels == 1 else latents[0]
+        given = audio_input(audio, sample_rate, self.config)
+        latents = self._encode(given, _key(seed, _LATENTS))
+        return latents[0] if given.one_channel or self.channels > 1 else latents
 
     def decode(self, latents: Any, *, seed: int | None = None) -> Float32[np.ndarray, "*channels samples"]:
         """The audio of latents.
@@ -219,7 +224,7 @@ class Rave:
         `seed` that is not a whole number.
         """
         rows = latent_rows(latents, self.latent_size, self.config, codes=self.quantizes)
-        audio = self._decode(rows, _key(seed, _PADDING), seed)
+        audio = self._inference.decode(rows, **self._decoding(rows, _key(seed, _PADDING), seed))
         if self.channels > 1:
             return audio[0].T
         return audio[..., 0] if np.ndim(latents) == 3 else audio[0, :, 0]
@@ -237,16 +242,32 @@ class Rave:
         **Raises:** `ConfigError` if `encoder` has other latents than this model, in kind, number or frame rate;
         otherwise as `encode` and `decode`.
         """
+        return np.concatenate(list(self.transfer_parts(audio, sample_rate, encoder=encoder, seed=seed)), -1)
+
+    def transfer_parts(
+        self, audio: Any, sample_rate: float | None = None, *, encoder: "Rave | None" = None, seed: int | None = None
+    ) -> Iterator[Float32[np.ndarray, "*channels part"]]:
+        """`transfer` in parts of at most `window` frames, for recordings of any length.
+
+        Of a file and of the result, a few windows are in memory, beside all latents. Arguments and errors are those of
+        `transfer`; errors in the samples of a file are raised when the first part is computed.
+        """
         source = self if encoder is None else encoder
         self.check_encoder(source)
-        samples = audio_samples(audio, sample_rate, source.config)
-        latents = source._encode(samples, _key(seed, _LATENTS))
-        result = self._decode(latents.swapaxes(1, 2), _key(seed, _PADDING), seed)
-        count = -(-samples.shape[-1] * self.sample_rate // source.sample_rate)
-        result = result[:, :count]
-        if self.channels > 1:
-            return result[0].T
-        return result[..., 0] if samples.ndim == 2 and source.channels == 1 else result[0, :, 0]
+        given, keys = audio_input(audio, sample_rate, source.config), (_key(seed, _LATENTS), _key(seed, _PADDING))
+
+        def parts() -> Iterator[Float32[np.ndarray, "*channels part"]]:
+            latents = source._encode(given, keys[0]).swapaxes(1, 2)
+            left = -(-given.samples * self.sample_rate // source.sample_rate)
+            for rows in self._inference.decode_parts(latents, **self._decoding(latents, keys[1], seed)):
+                part = rows[:, :left]
+                left -= part.shape[1]
+                if self.channels > 1:
+                    yield part[0].T
+                else:
+                    yield part[0, :, 0] if given.one_channel else part[..., 0]
+
+        return parts()
 
     def stream(self, *, channels: int = 1, seed: int | None = None) -> RaveSession:
         """A session that encodes and decodes audio block by block, for example from a sound card.
@@ -324,19 +345,21 @@ class Rave:
         channels = samples.reshape(-1, samples.shape[-1])
         return channels[..., None] if self.channels == 1 else channels.T[None]
 
-    def _encode(self, samples: Float32[np.ndarray, "*channels samples"], key: PRNGKeyArray | None) -> RaveLatents:
+    def _encode(self, given: AudioInput, key: PRNGKeyArray | None) -> RaveLatents:
         """Latents `(rows, latent_size, frames)`; a row is a channel, or all channels of a model of several."""
-        z = self._inference.encode(self._channel_rows(samples), key=key, quantize=self.quantizes)
+        blocks = map(self._channel_rows, given.blocks)
+        z = self._inference.encode(blocks, given.samples, key=key, quantize=self.quantizes)
         if self._components is not None:
             z = (z - np.asarray(self.pca.mean)) @ np.asarray(self.pca.components)[: self._components].T
         return z.swapaxes(1, 2)
 
-    def _decode(
+    def _decoding(
         self, latents: Shaped[np.ndarray, "rows frames latents"], key: PRNGKeyArray | None, seed: int | None
-    ) -> Float32[np.ndarray, "rows samples channels"]:
+    ) -> dict[str, Any]:
+        """The arguments of `RaveInference.decode` for `latents`; `key` draws what they leave open."""
         restores = self._components == latents.shape[-1] and not np.issubdtype(latents.dtype, np.integer)
         noise_key = _key(0 if seed is None else seed, _NOISE) if self._has_noise else None
-        return self._inference.decode(latents, self.pca if restores else None, key=key, noise_key=noise_key)
+        return {"pca": self.pca if restores else None, "key": key, "noise_key": noise_key}
 
     @cached_property
     def _has_noise(self) -> bool:

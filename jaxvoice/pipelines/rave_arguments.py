@@ -1,20 +1,46 @@
 """The arguments of the RAVE pipeline: recordings, latents and numbers of components, checked and converted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Float32, Shaped
 
 from jaxvoice.config import format_value
-from jaxvoice.data.audio import Audio, read_channels
+from jaxvoice.data.audio import Audio, audio_info, read_blocks, read_channels
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, ConfigError, ShapeError
 from jaxvoice.models.rave.config import RaveConfig
 from jaxvoice.models.rave.latent_pca import LatentPCA
 from jaxvoice.pipelines.recordings import recording_rate
+
+
+class AudioInput(NamedTuple):
+    """A recording that is encoded block by block."""
+
+    blocks: Iterable[Float32[np.ndarray, "channels samples"]]
+    """The blocks at the sample rate of the model, which can be iterated once."""
+    samples: int
+    """The samples of each channel in all blocks."""
+    one_channel: bool
+    """Whether the recording was given as `(samples,)`, or as a file of one channel for a model of one channel."""
+
+
+def audio_input(audio: Any, sample_rate: Any, config: RaveConfig) -> AudioInput:
+    """The audio at the sample rate of the model, of a file in blocks that are read one after another.
+
+    Arguments and errors are those of `audio_samples`. Errors in the samples of files are raised when they are read.
+    """
+    if not isinstance(audio, str | Path):
+        samples = audio_samples(audio, sample_rate, config)
+        return AudioInput([samples.reshape(-1, samples.shape[-1])], samples.shape[-1], samples.ndim == 1)
+    recording_rate(sample_rate, audio_info(audio).sample_rate)
+    file = read_blocks(audio, config.sample_rate)
+    if config.n_channels not in (1, file.channels):
+        raise _wrong_channels((file.channels, file.samples), config)
+    return AudioInput(file.blocks, file.samples, file.channels == 1 == config.n_channels)
 
 
 def audio_samples(audio: Any, sample_rate: Any, config: RaveConfig) -> Float32[np.ndarray, "*channels samples"]:
@@ -36,15 +62,19 @@ def audio_samples(audio: Any, sample_rate: Any, config: RaveConfig) -> Float32[n
     rate = recording_rate(sample_rate, own)
     samples = _validated_audio(samples, from_file=from_file)
     if config.n_channels > 1 and (samples.ndim != 2 or len(samples) != config.n_channels):
-        raise AudioError(
-            f"The audio has shape {samples.shape}; it should be ({config.n_channels}, samples), with the channels of "
-            "the model. Use a recording with as many channels."
-        )
+        raise _wrong_channels(samples.shape, config)
     if rate == config.sample_rate:
         return samples
     if samples.ndim == 1:
         return resample(samples, rate, config.sample_rate)
     return np.stack([resample(channel, rate, config.sample_rate) for channel in samples])
+
+
+def _wrong_channels(shape: tuple[int, ...], config: RaveConfig) -> AudioError:
+    return AudioError(
+        f"The audio has shape {shape}; it should be ({config.n_channels}, samples), with the channels of the model. "
+        "Use a recording with as many channels."
+    )
 
 
 def _validated_audio(audio: Any, *, from_file: bool) -> Float32[np.ndarray, "*channels samples"]:

@@ -13,8 +13,8 @@ import scipy.signal
 import soundfile
 from jax import numpy as jnp
 
-from jaxvoice.data import Corpus, Utterance, preflight, read_audio, resample, write_wav
-from jaxvoice.data.audio import audio_info, read_channels, write_wav_parts
+from jaxvoice.data import Corpus, Utterance, audio as audio_module, preflight, read_audio, resample, write_wav
+from jaxvoice.data.audio import audio_info, read_blocks, read_channels, write_wav_parts
 from jaxvoice.data.audio_headers import wav_header
 from jaxvoice.errors import AudioError, CheckpointError, ShapeError
 
@@ -290,6 +290,44 @@ def test_read_channels_reads_the_first_seconds(tmp_path, speech, subtype):
     for seconds in (0, -1.0, float("nan"), float("inf")):
         with pytest.raises(AudioError, match="should be a positive number"):
             read_channels(path, seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"), [("wav", "PCM_16"), ("ogg", "VORBIS"), ("mp3", "MPEG_LAYER_III"), ("wav", "GSM610")]
+)
+def test_blocks_are_those_of_the_whole_file(tmp_path, speech, suffix, subtype, monkeypatch):
+    monkeypatch.setattr(audio_module, "_READ", 1000)
+    path = tmp_path / f"clip.{suffix}"
+    first = speech(rate=8000)
+    samples = first if subtype == "GSM610" else np.stack([first, -0.5 * first[::-1]], 1)
+    soundfile.write(path, samples, 8000, subtype=subtype)
+    for rate in (None, 8000, 22050, 7000):
+        whole, wanted = read_channels(path, rate)
+        file = read_blocks(path, rate)
+        assert (file.channels, file.samples, file.sample_rate) == (*whole.shape, wanted)
+        blocks = list(file.blocks)
+        assert (len(blocks) > 5) == (subtype not in ("GSM610", "MPEG_LAYER_III"))
+        assert all(block.dtype == np.float32 for block in blocks)
+        np.testing.assert_allclose(np.concatenate(blocks, 1), whole, rtol=0, atol=1e-6)
+
+
+def test_errors_in_blocks_state_the_file_and_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_module, "_READ", 1000)
+    samples = np.zeros((4000, 2), np.float32)
+    samples[2500, 1] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, 1000, subtype="FLOAT")
+    blocks = read_blocks(tmp_path / "nan.wav").blocks
+    assert next(blocks).shape == next(blocks).shape == (2, 1000)
+    with pytest.raises(AudioError, match=r"nan\.wav contains NaN or infinity in 1 of 2000 samples from 2\.0 s on"):
+        next(blocks)
+    for path in (tmp_path / "missing.wav", tmp_path):
+        with pytest.raises(AudioError, match="missing or is not a file"):
+            read_blocks(path)
+    soundfile.write(tmp_path / "cut.flac", np.random.default_rng(0).uniform(-1, 1, 20000), 8000)
+    whole = (tmp_path / "cut.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioError, match=r"cut\.flac is (truncated|.*damaged)"):
+        list(read_blocks(tmp_path / "cut.flac").blocks)
 
 
 def test_read_audio_reads_mpeg_in_a_wav_file(tmp_path, speech):

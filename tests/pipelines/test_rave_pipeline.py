@@ -1,6 +1,7 @@
 """The pipeline of RAVE: audio of all shapes and lengths, principal components, random numbers, and invalid input."""
 
 import dataclasses
+import tracemalloc
 
 import equinox as eqx
 import jax
@@ -297,6 +298,49 @@ def test_invalid_sizes_of_principal_components_raise_an_error():
         rave.with_latents(fidelity=1.5)
     with pytest.raises(ConfigError, match="seed is 'a'"):
         rave.encode(np.zeros(9, np.float32), RATE, seed="a")
+
+
+@pytest.mark.parametrize("rate", [RATE, 12000])
+def test_parts_of_a_file_are_those_of_the_whole_recording(rate, tmp_path):
+    """The file is read in blocks; 12000 Hz is resampled in blocks too."""
+    rave = pipeline(window=64)
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 300_001)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", audio.T, rate, "FLOAT")
+    whole = pipeline(window=2**15).transfer(audio, rate)
+    parts = list(rave.transfer_parts(tmp_path / "a.wav"))
+    assert whole.shape == (2, -(-audio.shape[1] * RATE // rate))
+    assert len(parts) > 200 and all(part.shape[0] == 2 and part.shape[1] <= 64 * HOP for part in parts)
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(rave.encode(tmp_path / "a.wav"), rave.encode(audio, rate), rtol=0, atol=1e-5)
+
+
+def test_memory_does_not_grow_with_the_audio_of_a_file(tmp_path):
+    """Only the latents of the whole file, a sixteenth of the audio here, are in memory."""
+    rave = pipeline(dataclasses.replace(SMALL, bottleneck=BottleneckConfig(latent_size=1)), window=4096)
+    size = 40 * 4096 * HOP
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, size), RATE, "FLOAT")
+    for part in rave.transfer_parts(np.zeros(3 * 4096 * HOP, np.float32), RATE):  # compiles
+        assert part.ndim == 1
+    tracemalloc.start()
+    count = sum(part.size for part in rave.transfer_parts(tmp_path / "a.wav"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == size and peak < 0.6 * 4 * size
+
+
+def test_arguments_of_parts_are_checked_at_once(rave, audio, tmp_path):
+    stereo = pipeline(dataclasses.replace(SMALL, n_channels=2))
+    soundfile.write(tmp_path / "mono.wav", audio, RATE, "FLOAT")
+    for make, error, message in (
+        (lambda: rave.transfer_parts(audio), AudioError, "sample_rate is None"),
+        (lambda: rave.transfer_parts(tmp_path / "mono.wav", 8000), AudioError, "sample_rate is 8000; it should be"),
+        (lambda: rave.transfer_parts(tmp_path / "no.wav"), AudioError, "missing"),
+        (lambda: rave.transfer_parts(audio, RATE, seed="a"), ConfigError, "seed is 'a'"),
+        (lambda: rave.transfer_parts(audio, RATE, encoder=stereo), ConfigError, "audio channels of the encoder are 2"),
+        (lambda: stereo.transfer_parts(tmp_path / "mono.wav"), AudioError, r"it should be \(2, samples\)"),
+    ):
+        with pytest.raises(error, match=message):
+            make()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Encoding and decoding of recordings of any length with RAVE, in windows and bounded memory."""
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -65,17 +66,23 @@ class RaveInference:
         return max(0, field.left), max(0, field.right - 1)
 
     def encode(
-        self, audio: Float32[np.ndarray, "rows samples channels"], *, key: PRNGKeyArray | None, quantize: bool
+        self,
+        blocks: Iterable[Float32[np.ndarray, "rows block channels"]],
+        samples: int,
+        *,
+        key: PRNGKeyArray | None,
+        quantize: bool,
     ) -> Shaped[np.ndarray, "rows frames latents"]:
-        """The latents, or the codes, of `audio`, whose end is padded with zeros to a whole frame.
+        """The latents, or the codes, of audio that arrives in blocks of any lengths, together `samples` samples.
+
+        The end is padded with zeros to a whole frame. Only the blocks of one window are in memory.
 
         **Arguments:** `key` draws latents from their distribution; without it, they are the means.
         """
-        hop, frames = self.config.hop_length, -(-audio.shape[1] // self.config.hop_length)
-        audio = whole_frames(audio, self.config)
-        parts = []
-        for part in plan_windows(audio.shape[1] // hop, self.window, self.encoder_context, (0, frames)):
-            inside = jnp.asarray(audio[:, part.start * hop : part.stop * hop])
+        hop, frames, parts = self.config.hop_length, -(-samples // self.config.hop_length), []
+        signal, total = _Signal(blocks), padded_length(samples, self.config) // hop
+        for part in plan_windows(total, self.window, self.encoder_context, (0, frames)):
+            inside = jnp.asarray(signal.read(part.start * hop, part.stop * hop))
             z = _encode(self._model, inside, key, jnp.int32(part.start), quantize=quantize)
             parts.append(np.asarray(z)[:, part.keep_from - part.start : part.keep_to - part.start])
         return np.concatenate(parts, 1)
@@ -94,27 +101,64 @@ class RaveInference:
         and noise channels, 0 without it; `noise_key`, which draws the noise of the generator; none is added without it.
         """
         rows, frames, _ = latents.shape
+        audio, done = np.empty((rows, frames * self.config.hop_length, self.config.n_channels), np.float32), 0
+        for part in self.decode_parts(latents, pca, key=key, noise_key=noise_key):
+            audio[:, done : done + part.shape[1]] = part
+            done += part.shape[1]
+        return audio
+
+    def decode_parts(
+        self,
+        latents: Shaped[np.ndarray, "rows frames latents"],
+        pca: LatentPCA | None,
+        *,
+        key: PRNGKeyArray | None,
+        noise_key: PRNGKeyArray | None,
+    ) -> Iterator[Float32[np.ndarray, "rows part channels"]]:
+        """Yield the result of `decode` in parts of at most `window` frames."""
+        frames, hop = latents.shape[1], self.config.hop_length
         size = bucket_size(frames, max(frames, 2**20))
         padded = jnp.asarray(np.pad(latents, ((0, 0), (0, size - frames), (0, 0))))
         z = np.asarray(_decoder_input(self._model, self._recurrent, pca, padded, key))[:, :frames]
-        hop = self.config.hop_length
-        audio = np.empty((rows, frames * hop, self.config.n_channels), np.float32)
         for part in plan_windows(frames, self.window, self.decoder_context):
             inside = jnp.asarray(z[:, part.start : part.stop])
             found = np.asarray(_decode(self._model, inside, noise_key, jnp.int32(part.start)))
-            kept = slice((part.keep_from - part.start) * hop, (part.keep_to - part.start) * hop)
-            audio[:, part.keep_from * hop : part.keep_to * hop] = found[:, kept]
-        return audio
+            yield found[:, (part.keep_from - part.start) * hop : (part.keep_to - part.start) * hop]
+
+
+class _Signal:
+    """Audio that arrives in blocks, read in overlapping windows; zeros follow the last block."""
+
+    def __init__(self, blocks: Iterable[Float32[np.ndarray, "rows block channels"]]):
+        self._blocks, self._first = iter(blocks), 0
+        self._held = next(self._blocks)
+
+    def read(self, start: int, stop: int) -> Float32[np.ndarray, "rows window channels"]:
+        """The samples from `start` to `stop`, which are not smaller than in the call before."""
+        held, first = [self._held[:, start - self._first :]], start
+        missing = stop - start - held[0].shape[1]
+        while missing > 0:
+            rows, _, channels = held[0].shape
+            block = next(self._blocks, None)
+            block = np.zeros((rows, missing, channels), np.float32) if block is None else block
+            held.append(block)
+            missing -= block.shape[1]
+        self._held, self._first = (held[0] if len(held) == 1 else np.concatenate(held, 1)), first
+        return self._held[:, : stop - start]
+
+
+def padded_length(samples: int, config: RaveConfig) -> int:
+    """The samples of whole frames, and of as many as the encoder needs, for a recording of `samples` samples."""
+    # A mel spectrogram continues the ends by reflection.
+    shortest = config.encoder.mel.n_fft // 2 + 1 if config.encoder.input == "mel" else 0
+    return config.hop_length * -(-max(samples, shortest) // config.hop_length)
 
 
 def whole_frames(
     audio: Float32[np.ndarray, "*rows samples channels"], config: RaveConfig
 ) -> Float32[np.ndarray, "*rows padded channels"]:
-    """`audio` padded with zeros to a whole frame, and to as many samples as the encoder needs."""
-    hop, encoder, samples = config.hop_length, config.encoder, audio.shape[-2]
-    # A mel spectrogram continues the ends by reflection.
-    shortest = encoder.mel.n_fft // 2 + 1 if encoder.input == "mel" else 0
-    padding = hop * -(-max(samples, shortest) // hop) - samples
+    """`audio` padded with zeros to `padded_length`."""
+    padding = padded_length(audio.shape[-2], config) - audio.shape[-2]
     return np.pad(audio, [(0, 0)] * (audio.ndim - 2) + [(0, padding), (0, 0)])
 
 
