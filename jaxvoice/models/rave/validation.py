@@ -18,6 +18,7 @@ from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import DataError, ShapeError
 from jaxvoice.losses import spectral_distance
 from jaxvoice.models.rave.latent_pca import LatentPCA
+from jaxvoice.models.rave.losses import recorded_signals
 from jaxvoice.models.rave.network import Rave, RaveState
 from jaxvoice.models.rave.training_config import RaveTrainingConfig, StepKind
 from jaxvoice.training.logging import print_once
@@ -45,6 +46,9 @@ class _Window(NamedTuple):
 
 class Validation:
     """The spectral distance between held-out recordings and their reconstructions from the means of latents.
+
+    Reconstructions are compared with the target of training, `RaveTrainingConfig.fullband_target`, so that the delay of
+    causal models is left out.
 
     Recordings are divided into windows of the length of training crops; the end of a recording is padded with zeros.
     At most `windows` of them are evaluated, evenly spaced over all recordings, so that the time does not grow with the
@@ -217,10 +221,11 @@ def _reconstruct(
     noisy: bool,
     quantize: bool,
 ) -> tuple[Float[Array, "samples channels"], Float[Array, "frames latents"], Float[Array, ""]]:
-    """The reconstruction, its latents, and the spectral distance."""
+    """The reconstruction, its latents, and its spectral distance from the target of training."""
     latents, _ = network.encode(audio, state, quantize=quantize, inference=True)
     made, _ = network.decode(latents.z, state, key=key if noisy else None, inference=True)
-    distance = spectral_distance(audio, made, scales=config.scales, log_epsilon=config.log_epsilon)
+    target = recorded_signals(config, network.pqmf, audio).audio
+    distance = spectral_distance(target, made, scales=config.scales, log_epsilon=config.log_epsilon)
     return made, latents.z, distance
 
 
