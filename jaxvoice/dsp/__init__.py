@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jaxvoice.dsp.mel_config import (
         MelConfig as MelConfig,
         NemoMelConfig as NemoMelConfig,
+        PowerMelConfig as PowerMelConfig,
         mel_filterbank as mel_filterbank,
     )
     from jaxvoice.dsp.nemo_mel import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         shift_pitch as shift_pitch,
     )
     from jaxvoice.dsp.pitch_tracking import PitchConfig as PitchConfig, track_pitch as track_pitch
+    from jaxvoice.dsp.power_mels import power_mel as power_mel
     from jaxvoice.dsp.pqmf import (
         PQMFMethod as PQMFMethod,
         pqmf_analysis as pqmf_analysis,
@@ -69,10 +71,11 @@ __getattr__, __dir__ = lazy_imports(
             "voicing_error",
         ),
         "mel": ("bucketed_log_mel", "log_mel"),
-        "mel_config": ("MelConfig", "NemoMelConfig", "mel_filterbank"),
+        "mel_config": ("MelConfig", "NemoMelConfig", "PowerMelConfig", "mel_filterbank"),
         "nemo_mel": ("NemoRelease", "bucketed_nemo_log_mel", "nemo_log_mel"),
         "pitch": ("PitchStatistics", "match_pitch", "pitch_features", "pitch_statistics", "shift_pitch"),
         "pitch_tracking": ("PitchConfig", "track_pitch"),
+        "power_mels": ("power_mel",),
         "pqmf": ("PQMFMethod", "pqmf_analysis", "pqmf_filters", "pqmf_kernels", "pqmf_prototype", "pqmf_synthesis"),
         "transforms": ("istft", "stft"),
     },

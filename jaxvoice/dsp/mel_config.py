@@ -230,8 +230,87 @@ class NemoMelConfig:
         return max(2 * self.hop_length, self.n_fft // 2 + 1)
 
 
+@dataclass(frozen=True)
+class PowerMelConfig:
+    """The definition of the mel power spectrograms of a speaker encoder, saved with its weights.
+
+    Pre-emphasised audio is padded by `n_fft / 2` samples at both ends, and the power of its spectrum is multiplied with
+    the mel filterbank, without a logarithm. The defaults are those of coqui's encoders, with torchaudio's filterbank.
+    Frequencies are in Hz, lengths in samples; `fmax=None` is Nyquist.
+
+    **Raises:** `ConfigError` as `MelConfig` does. Filters without a bin are valid, since released encoders have some.
+
+    Source: torchaudio `transforms.MelSpectrogram`; librosa `feature.melspectrogram`.
+    """
+
+    sample_rate: int = 16000
+    """Sample rate in Hz."""
+    n_fft: int = 512
+    """Length of the Fourier transform in samples; even."""
+    hop_length: int = 160
+    """Distance between frames in samples."""
+    win_length: int = 400
+    """Length of the window in samples, which is centred in the frame."""
+    num_mels: int = 64
+    """Number of mel bands."""
+    fmin: float = 0.0
+    """Lowest frequency of the filterbank in Hz."""
+    fmax: float | None = None
+    """Highest frequency of the filterbank in Hz; None is Nyquist."""
+    window: Literal["hamming", "hann"] = "hamming"
+    """The window, a periodic one."""
+    mel_scale: Literal["slaney", "htk"] = "htk"
+    """Mel scale of the filterbank."""
+    mel_norm: Literal["slaney", "none"] = "none"
+    """Scaling of the filters: equal area (slaney) or equal height (none)."""
+    preemphasis: float = 0.97
+    """Fraction of the previous sample that is subtracted from each sample of the audio; 0 disables it. The sample
+    before the first is the second one."""
+    padding: Literal["reflect", "zeros"] = "reflect"
+    """What both ends of the audio are padded with: its reflection, or zeros."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_positive(self, "sample_rate", "n_fft", "hop_length", "win_length", "num_mels")
+        for name, most in _LARGEST.items():
+            check_at_most(self, most, name)
+        check_field(self, "num_mels", self.n_fft * self.num_mels <= _LARGEST_FILTERBANK, "be smaller for this n_fft")
+        check_field(self, "n_fft", self.n_fft % 2 == 0, "be even", f"Use {self.n_fft + 1}")
+        check_field(self, "win_length", self.win_length <= self.n_fft, f"be at most n_fft, {self.n_fft}")
+        check_field(self, "hop_length", self.hop_length <= self.win_length, f"be at most win_length, {self.win_length}")
+        nyquist = self.sample_rate / 2
+        check_field(self, "fmax", self.fmax is None or self.fmax <= nyquist, f"be at most Nyquist, {nyquist} Hz")
+        valid = 0 <= self.fmin < self.upper_frequency
+        check_field(self, "fmin", valid, f"lie between 0 and fmax, {format_value(self.upper_frequency)} Hz")
+        check_field(self, "preemphasis", 0 <= self.preemphasis < 1, "be in [0, 1)")
+
+    @property
+    def upper_frequency(self) -> float:
+        """`fmax` in Hz, or Nyquist where it is `None`."""
+        return self.sample_rate / 2 if self.fmax is None else self.fmax
+
+    @property
+    def min_samples(self) -> int:
+        """The fewest samples whose ends can be reflected."""
+        return self.n_fft // 2 + 1
+
+    def num_frames(self, samples: int) -> int:
+        """Number of frames for `samples`."""
+        return samples // self.hop_length + 1
+
+    def window_values(self) -> Float[np.ndarray, " win_length"]:
+        """The window of `win_length` samples, float32."""
+        angles = 2 * np.pi * np.arange(self.win_length) / self.win_length
+        raised = 0.54 if self.window == "hamming" else 0.5
+        return (raised - (1 - raised) * np.cos(angles)).astype(np.float32)
+
+    def filterbank(self) -> Float[np.ndarray, "mels bins"]:
+        """The mel filters over the `n_fft // 2 + 1` bins; read-only float32."""
+        return mel_filterbank(self)
+
+
 @functools.lru_cache(maxsize=32)
-def mel_filterbank(config: MelConfig) -> Float[np.ndarray, "mels bins"]:
+def mel_filterbank(config: MelConfig | PowerMelConfig) -> Float[np.ndarray, "mels bins"]:
     """Triangular mel filters over the `n_fft // 2 + 1` FFT bins, equal to `librosa.filters.mel`; read-only float32.
 
     Corner frequencies are evenly spaced on the mel scale (Slaney's Auditory Toolbox: linear below 1 kHz, logarithmic

@@ -21,6 +21,19 @@ def torch_uniform(shape: tuple[int, ...], fan_in: int, *, key: PRNGKeyArray) -> 
     return (numbers[:size] * (1 / math.sqrt(fan_in))).reshape(shape)
 
 
+def scaled_normal(shape: tuple[int, ...], deviation: float, *, key: PRNGKeyArray) -> Float[Array, "..."]:
+    """Normal random numbers with mean 0 and the given standard deviation."""
+    size = math.prod(shape)
+    # As in `torch_uniform`, few sizes are compiled.
+    numbers = _draw_normal(key, max(1024, 2 ** math.ceil(math.log2(size))))
+    return (numbers[:size] * deviation).reshape(shape)
+
+
+@ft.partial(jax.jit, static_argnums=1)
+def _draw_normal(key: PRNGKeyArray, size: int) -> Float[Array, " size"]:
+    return jax.random.normal(key, (size,))
+
+
 @ft.partial(jax.jit, static_argnums=1)
 def _draw(key: PRNGKeyArray, size: int) -> Float[Array, " size"]:
     return jax.random.uniform(key, (size,), minval=-1, maxval=1)

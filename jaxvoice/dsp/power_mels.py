@@ -1,0 +1,64 @@
+"""Mel power spectrograms of the front ends of speaker encoders, as torchaudio and librosa compute them."""
+
+import functools
+
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxvoice.dsp.mel_config import PowerMelConfig
+from jaxvoice.dsp.transforms import check_audio, overlapping_frames
+from jaxvoice.errors import ShapeError
+
+
+@functools.partial(jax.jit, static_argnames="config")
+@jax.named_scope("power_mel")
+def power_mel(
+    audio: Float[Array, "*batch samples"],
+    config: PowerMelConfig,
+    *,
+    window: Float[Array, " win_length"] | None = None,
+    filters: Float[Array, "mels bins"] | None = None,
+    coefficients: Float[Array, "2"] | None = None,
+) -> Float[Array, "*batch mels frames"]:
+    """The mel power spectrogram, computed in float32 for every float type but float64; differentiable everywhere.
+
+    **Arguments:** `audio` at `config.sample_rate`; `window`, `filters` and `coefficients` (of the previous sample and
+    of the sample itself), those of a released model, by default computed from `config`.
+
+    **Returns:** an array with `samples // hop_length + 1` frames.
+
+    **Raises:** `ShapeError` for audio that is not floats, or shorter than `config.min_samples`.
+    """
+    check_audio(audio.shape[-1:], audio.dtype)
+    samples, batch = audio.shape[-1], audio.shape[:-1]
+    if samples < config.min_samples:
+        raise ShapeError(
+            f"audio has {samples} samples; it should have at least {config.min_samples}, so that half a frame can be "
+            "padded. Leave the clip out, or append silence."
+        )
+    dtype = jnp.float64 if audio.dtype == jnp.float64 else jnp.float32
+    if window is None:
+        window = jnp.asarray(config.window_values())
+    if filters is None:
+        filters = jnp.asarray(config.filterbank())
+    if coefficients is None and config.preemphasis:
+        coefficients = jnp.asarray([-config.preemphasis, 1.0], dtype)
+    flat = audio.reshape(-1, samples).astype(dtype)
+    if coefficients is not None:
+        previous = jnp.concatenate([flat[:, 1:2], flat[:, :-1]], axis=1)
+        flat = coefficients[0].astype(dtype) * previous + coefficients[1].astype(dtype) * flat
+    half = config.n_fft // 2
+    if config.padding == "reflect":
+        padded = jnp.concatenate([flat[:, half:0:-1], flat, flat[:, -2 : -2 - half : -1]], axis=1)
+    else:
+        padded = jnp.pad(flat, ((0, 0), (half, half)))
+    left = (config.n_fft - config.win_length) // 2
+    # The window is zero outside win_length samples in the middle of each frame.
+    whole = jnp.pad(window.astype(dtype), (left, config.n_fft - config.win_length - left))
+    frames = jax.vmap(lambda row: overlapping_frames(row, config.n_fft, config.hop_length))(padded)
+    spectra = jnp.fft.rfft(frames * whole[None, None])
+    power = jnp.square(spectra.real) + jnp.square(spectra.imag)
+    # Reduced-precision matmuls (TF32, bfloat16) are visible in the logarithm of weak bands.
+    mel = jnp.einsum("mb,nfb->nmf", filters.astype(dtype), power, precision=jax.lax.Precision.HIGHEST)
+    return mel.reshape(*batch, *mel.shape[1:])
