@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Float, Shaped
 
+_SHORTEST = 2.0**-40  # of slices whose squares do not vanish in float32
+
 Shape = tuple[int, ...]
 Norm = Literal["weight", "spectral"]
 
@@ -155,8 +157,17 @@ def magnitude_of(v: Float[np.ndarray, "first *rest"]) -> Float[np.ndarray, "firs
 
 
 def unfold_norm(weight: Float[np.ndarray, "..."]) -> list[Float[np.ndarray, "..."]]:
-    """The parts `[g, v]` of weight norm for `weight`: its norm, and `weight` itself."""
-    return [magnitude_of(weight), weight]
+    """The parts `[g, v]` of weight norm for `weight`: its norms, and `weight` itself.
+
+    Models divide by the norm of `v`, so slices of `v` whose squares would vanish in float32 are multiplied by a power
+    of two, and slices of zeros are replaced by ones. Their `g` is unchanged, so that the product is `weight`.
+    """
+    norm = magnitude_of(weight)
+    if (norm >= _SHORTEST).all():
+        return [norm, weight]
+    wide = norm.astype(np.float64)
+    scale = np.where(wide >= _SHORTEST, 1.0, np.exp2(-np.frexp(wide)[1]))
+    return [norm, np.where(norm == 0, 1.0, weight * scale).astype(weight.dtype)]
 
 
 def fold_norm(g: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

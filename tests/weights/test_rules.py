@@ -4,8 +4,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from jax import numpy as jnp
 
 from jaxvoice.errors import CheckpointError
+from jaxvoice.nn import weight_norm
 from jaxvoice.weights.rules import Ignore, Rule, Spec, make_plan
 from jaxvoice.weights.tensor_conversions import (
     AddAxis,
@@ -75,6 +77,18 @@ def test_fold_weight_norm_equals_torch():
     np.testing.assert_allclose(fold_norm(2 * g, v), 2 * layer.weight.detach().numpy(), rtol=1e-6)
     assert magnitude_of(v).shape == g.shape
     np.testing.assert_array_equal(fold_norm(*unfold_norm(v)), v)
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-44, 1e-25, 1e-13])
+def test_kernels_of_zeros_and_short_kernels_have_a_direction(length):
+    weight = normal(3, 4, 5)
+    weight[1] *= np.float32(length) / np.linalg.norm(weight[1])
+    g, v = unfold_norm(weight)
+    assert np.all(np.linalg.norm(v.reshape(3, -1), axis=1) > 0.1)
+    np.testing.assert_array_equal(g, magnitude_of(weight))
+    np.testing.assert_array_equal(v[[0, 2]], weight[[0, 2]])
+    np.testing.assert_array_equal(fold_norm(g, v), weight)
+    np.testing.assert_allclose(weight_norm(jnp.asarray(v), jnp.asarray(g)), weight, rtol=1e-6, atol=1e-37)
 
 
 def test_vectors_of_spectral_norm_are_not_parts_of_weight_norm():
