@@ -24,7 +24,7 @@ _IMPORT = re.compile(r"(import\s+[\w.]+(\s+as\s+\w+)?|from\s+[\w.]+\s+import\s+[
 _INCLUDE = re.compile(r"include\s*['\"]")
 # Strings are matched first, because they may contain the marks of the others.
 _TOKEN = re.compile(
-    r"(?P<string>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|(?P<comment>\#[^\n]*)|"
+    r"(?P<string>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|(?P<comment>\#[^\n]*)|(?P<continued>\\\n)|"
     rf"@(?P<reference>{_NAME})(?P<called>\(\s*\))?|%(?P<macro>{_NAME})|(?P<open>[\[({{])|(?P<close>[\])}}])|"
     r"(?P<other>.)",
     re.DOTALL,
@@ -126,8 +126,7 @@ def _statements(text: str, where: str) -> Iterator[tuple[int, str]]:
     """Statements without comments, with the number of their first line. Brackets and backslashes continue lines."""
     parts: list[str] = []
     depth, line, start = 0, 1, 1
-    text = text.replace("\r\n", "\n").replace("\\\n", " \x00")  # a mark that counts the line
-    for token in _TOKEN.finditer(text):
+    for token in _TOKEN.finditer(text.replace("\r\n", "\n")):
         kind, value = token.lastgroup, token[0]
         if kind == "called":
             kind = "reference"
@@ -142,8 +141,8 @@ def _statements(text: str, where: str) -> Iterator[tuple[int, str]]:
             parts, line = [], line + 1
             start = line
             continue
-        line += value.count("\n") + value.count("\x00")
-        parts.append(value.replace("\x00", ""))
+        line += value.count("\n")
+        parts.append(" " if kind == "continued" else value.replace("\\\n", ""))  # the latter in strings
     if depth:
         raise _wrong(where, start, "".join(parts).strip(), "a statement with balanced brackets")
     if "".join(parts).strip():

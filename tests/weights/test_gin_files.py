@@ -59,6 +59,14 @@ def test_bindings_of_an_operative_configuration():
     assert found.macros["CAPACITY"] == 64
 
 
+def test_backslashes_continue_statements_and_strings_but_not_comments():
+    text = "# C:\\data\\\na.b = 1  # of C:\\\na.c = \\\r\n  'x\\\n y'\na.d = 'C:\\\\' # \\\na.e = 1 +\n"
+    found = parse_gin(text.rpartition("a.e")[0], "config.gin")
+    assert found.bindings == {"a.b": 1, "a.c": "x y", "a.d": "C:\\"}
+    with pytest.raises(ConfigError, match="line 7: "):
+        parse_gin(text, "config.gin")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
