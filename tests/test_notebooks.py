@@ -123,8 +123,17 @@ def test_rave_notebook_runs_without_a_trained_model(tmp_path: Path):
     assert [values for values, _ in changes] == ["", "'early': 0.5", "'middle': -2", "'noise': 1", "'weights': 1"]
     assert float(changes[0][1]) == 0 and all(float(change) > 0 for _, change in changes[1:])
     assert streams["stderr"] == ""
-    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 13
-    assert sum("image/png" in data for data in shown) == 8
+    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 14
+    # Five activations of the encoder, six of the decoder, norms and kernels of eleven layers, and similarities.
+    assert sum("image/png" in data for data in shown) == 5 + 6 + 2 * 11 + 1
+    for number in (1, 2, 3, 4, 5):
+        assert re.search(rf"^square\S* +pow_{number} ", streams["stdout"], flags=re.MULTILINE)
+    rates = re.findall(r"^\S+ \(\d+, \d+\) (\d+) Hz$", streams["stdout"], flags=re.MULTILINE)
+    assert rates == ["22", "86", "689", "5512", "44100", "44100"]
+    kernels = re.findall(r"^(\S+)\.weight_v \(\d+, \d+, (\d+)\)$", streams["stdout"], flags=re.MULTILINE)
+    layers = [f"encoder.encoder.net.{i}" for i in (0, 5, 10, 15, 19)]
+    layers += [f"decoder.net.{i}" for i in (2, 6, 11, 16, 21)]
+    assert kernels == list(zip(layers, ("7", "8", "8", "8", "4", "8", "16", "16", "16", "7"), strict=True))
 
 
 @pytest.mark.slow
