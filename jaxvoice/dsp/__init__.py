@@ -21,7 +21,12 @@ if TYPE_CHECKING:
         stft_distance as stft_distance,
         voicing_error as voicing_error,
     )
-    from jaxvoice.dsp.mel import bucketed_log_mel as bucketed_log_mel, log_mel as log_mel
+    from jaxvoice.dsp.mel import (
+        bucketed_log_mel as bucketed_log_mel,
+        linear_spectrogram as linear_spectrogram,
+        log_mel as log_mel,
+        log_mel_of_linear as log_mel_of_linear,
+    )
     from jaxvoice.dsp.mel_config import (
         MelConfig as MelConfig,
         NemoMelConfig as NemoMelConfig,
@@ -70,7 +75,7 @@ __getattr__, __dir__ = lazy_imports(
             "stft_distance",
             "voicing_error",
         ),
-        "mel": ("bucketed_log_mel", "log_mel"),
+        "mel": ("bucketed_log_mel", "linear_spectrogram", "log_mel", "log_mel_of_linear"),
         "mel_config": ("MelConfig", "NemoMelConfig", "PowerMelConfig", "mel_filterbank"),
         "nemo_mel": ("NemoRelease", "bucketed_nemo_log_mel", "nemo_log_mel"),
         "pitch": ("PitchStatistics", "match_pitch", "pitch_features", "pitch_statistics", "shift_pitch"),

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Float32
 from jaxvoice.dsp.framing import bucket_size, plan_windows
 from jaxvoice.dsp.mel_config import MelConfig, mel_filterbank
 from jaxvoice.dsp.transforms import as_audio, check_audio, frame_spectra
-from jaxvoice.errors import AudioError, ConfigError
+from jaxvoice.errors import AudioError, ConfigError, ShapeError
 
 _SMALLEST, _WINDOW = 64, 1024  # hops of the shortest compiled program, and usually of the longest
 
@@ -32,22 +32,61 @@ def log_mel(audio: Float[Array, " samples"], config: MelConfig) -> Float[Array, 
     jik876/hifi-gan `meldataset.py`, `mel_spectrogram`.
     """
     filters = mel_filterbank(config)
+    used = int(np.flatnonzero(filters.any(axis=0))[-1]) + 1
+    return _log_mels(_magnitudes(audio, config, used), config)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+@jax.named_scope("linear_spectrogram")
+def linear_spectrogram(audio: Float[Array, " samples"], config: MelConfig) -> Float[Array, "bins frames"]:
+    """The values that the filterbank of `log_mel` is applied to: `n_fft / 2 + 1` linear bins instead of mel bands.
+
+    Arguments, frames and errors are those of `log_mel`; differentiable like it. The posterior encoder of VITS reads
+    these spectrograms.
+
+    jaywalnut310/vits `mel_processing.py`, `spectrogram_torch`.
+    """
+    return _magnitudes(audio, config, None).T
+
+
+@functools.partial(jax.jit, static_argnames="config")
+@jax.named_scope("log_mel_of_linear")
+def log_mel_of_linear(spectrogram: Float[Array, "bins frames"], config: MelConfig) -> Float[Array, "mels frames"]:
+    """The log-mel spectrogram of a result of `linear_spectrogram` with the same `config`.
+
+    **Raises:** `ShapeError` for another number of bins.
+
+    jaywalnut310/vits `mel_processing.py`, `spec_to_mel_torch`.
+    """
+    bins = config.n_fft // 2 + 1
+    if spectrogram.ndim != 2 or spectrogram.shape[0] != bins:
+        raise ShapeError(
+            f"The shape of the spectrogram is {spectrogram.shape}; it should be ({bins}, frames) for "
+            f"n_fft={config.n_fft}. Use jax.vmap for a batch."
+        )
+    return _log_mels(spectrogram.T, config)
+
+
+def _magnitudes(audio: Array, config: MelConfig, bins: int | None) -> Float[Array, "frames bins"]:
+    """The first `bins` of the linear spectrogram, by default all."""
     if config.preemphasis:
         audio = as_audio(audio, config.min_samples)
         audio = audio - config.preemphasis * jnp.pad(audio[:-1], (1, 0))
-    used = int(np.flatnonzero(filters.any(axis=0))[-1]) + 1
     spectra = frame_spectra(
         audio, n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, pad=config.pad
-    )[:, :used]
+    )[:, :bins]
     energy = spectra.real**2 + spectra.imag**2 + config.magnitude_floor
     if config.magnitude_floor == 0 and config.power < 2:
         # The slope of the root at zero is infinite. Without zeros in its input, the gradient is zero instead of NaN.
         silent = energy == 0
-        magnitude = jnp.where(silent, 0, _root(jnp.where(silent, 1, energy), config.power))
-    else:
-        magnitude = _root(energy, config.power)
+        return jnp.where(silent, 0, _root(jnp.where(silent, 1, energy), config.power))
+    return _root(energy, config.power)
+
+
+def _log_mels(magnitude: Float[Array, "frames bins"], config: MelConfig) -> Float[Array, "mels frames"]:
+    """The log-mels of the first bins of a linear spectrogram."""
     # Reduced-precision matmuls (TF32, bfloat16) are visible in the logarithm of weak bands.
-    weights = jnp.asarray(filters[:, :used], magnitude.dtype)
+    weights = jnp.asarray(mel_filterbank(config)[:, : magnitude.shape[1]], magnitude.dtype)
     mel = jnp.einsum("mb,fb->mf", weights, magnitude, precision=jax.lax.Precision.HIGHEST)
     mel = jnp.log(jnp.maximum(mel, config.log_floor))
     mel = mel if config.log == "ln" else mel / math.log(10)
