@@ -1,9 +1,12 @@
 """The results of all modules of every family are listed and captured, and tags change no other part of a program."""
 
 import importlib
+import math
+import re
 
 import equinox as eqx
 import jax
+import numpy as np
 import pytest
 from jax import numpy as jnp
 
@@ -60,3 +63,69 @@ def test_tags_add_names_and_nothing_else(example):
         tagged, _ = trace(lambda model, call=call: call(dissect.tag(model)), (network,), {})
         assert not plain.modules and tagged.modules
         assert operations(plain) == operations(tagged)
+
+
+def numbers(result):
+    """All floating arrays of a result in one vector."""
+    leaves = [leaf for leaf in jax.tree.leaves(result) if eqx.is_inexact_array(leaf)]
+    return jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
+
+
+@pytest.mark.slow
+def test_captured_resumed_and_bent_networks_equal_the_whole(example):
+    """One result in the middle of each network: captured, given, and scaled by a control, also batched and derived."""
+    skeleton, (call, *_) = example
+    random = np.random.default_rng(0)
+
+    def drawn(leaf):
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        inputs = math.prod(leaf.shape[1:])
+        # Scales and variances are positive.
+        values = random.normal(0, inputs**-0.5, leaf.shape) if inputs > 1 else random.uniform(0.5, 1, leaf.shape)
+        return jnp.asarray(values, leaf.dtype)
+
+    network = jax.tree.map(drawn, skeleton)
+
+    def tagged(model):
+        return call(dissect.tag(model))
+
+    plain = numbers(eqx.filter_jit(call)(network))
+    peak = np.abs(plain).max()
+    assert np.isfinite(plain).all()
+
+    def assert_close(found, expected, tolerance=1e-4):
+        np.testing.assert_allclose(found / peak, expected / peak, rtol=0, atol=tolerance)
+
+    names = [
+        row.name
+        for row in dissect.activations(tagged, skeleton, modules=True)
+        if not row.loop and row.dtype == "float32" and "[" not in row.name
+    ]
+    name = names[len(names) // 2]
+    result, captured = eqx.filter_jit(dissect.capture(tagged, name))(network)
+    assert_close(numbers(result), plain)
+    resumed = eqx.filter_jit(dissect.resume(tagged))(captured, network)
+    assert_close(numbers(resumed), plain)
+    head = eqx.filter_jit(dissect.subgraph(tagged, name))(network)
+    np.testing.assert_allclose(head[name], captured[name], rtol=1e-4, atol=1e-5)
+
+    gain = dissect.Control("gain", 1.0, 0.0, 2.0)
+    bend = dissect.bend(call, [dissect.Bend(dissect.Scale(gain), re.escape(name))])
+
+    @eqx.filter_jit
+    def bent(value):
+        return numbers(bend(network, controls={"gain": value}))
+
+    assert_close(bent(jnp.float32(1)), plain)
+    half = bent(jnp.float32(0.5))
+    given = eqx.filter_jit(dissect.resume(tagged))({name: 0.5 * captured[name]}, network)
+    assert_close(half, numbers(given))
+    assert np.abs(half - plain).max() > 1e-2 * peak
+    batched = jax.vmap(bent)(jnp.asarray([1.0, 0.5]))
+    assert_close(batched, np.stack([plain, half]))
+    _, slope = jax.jvp(bent, (jnp.float32(1),), (jnp.float32(1),))
+    backward = jax.grad(lambda value: jnp.sum(bent(value)))(jnp.float32(1))
+    np.testing.assert_allclose(backward, jnp.sum(slope), rtol=1e-3, atol=1e-3 * np.abs(slope).sum())

@@ -303,6 +303,28 @@ def test_layers_without_a_streaming_form_give_the_reason():
         nn.streaming_form([lambda x: x])
 
 
+def subclasses(cls):
+    for one in cls.__subclasses__():
+        yield one
+        yield from subclasses(one)
+
+
+def test_every_layer_has_a_streaming_form_or_a_reason():
+    """A layer without either would raise the error of modules that are composed of others."""
+    layers = {
+        cls
+        for cls in subclasses(nn.Module)
+        if cls.__module__.startswith("jaxvoice.nn.") and not issubclass(cls, nn.StreamingForm | nn.Stream)
+    }
+    without = {
+        cls.__name__
+        for cls in layers
+        if cls.streaming_form is nn.Module.streaming_form and cls.no_streaming_form == nn.Module.no_streaming_form
+    }
+    assert without == {"AbstractConv"}  # whose subclasses have one
+    assert {nn.Conv1d, nn.Conv2d, nn.ColumnConv, nn.ConvTranspose1d, nn.Linear, nn.LSTM, nn.GRU} < layers
+
+
 def test_invalid_blocks_raise():
     stream = nn.Stream(conv(3, 4, 8, padding=(3, 4), stride=4), 3)
     state = stream.init_state(batch=(2,))
