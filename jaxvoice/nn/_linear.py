@@ -20,6 +20,17 @@ def linear(
     return add_bias(jnp.einsum("...i,oi->...o", x, weight.astype(x.dtype)), bias)
 
 
+def normalize(
+    x: Float[Array, "*batch channels"], weight: Float[Array, " channels"], bias: Float[Array, " channels"], eps: float
+) -> Float[Array, "*batch channels"]:
+    """torch's `layer_norm` over the last axis, computed in float32; the result has the dtype of `x`."""
+    y = x.astype(jnp.float32)
+    y = y - jnp.mean(y, -1, keepdims=True)
+    y = y * lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + eps)
+    scale = weight.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))
+    return add_bias(y * scale, bias).astype(x.dtype)
+
+
 class Linear(Module):
     """A linear map of the last axis, as `torch.nn.Linear`."""
 
@@ -66,11 +77,7 @@ class LayerNorm(Module):
         **Raises:** `ShapeError` for a wrong number of channels.
         """
         check_input(x, self.weight.shape[0])
-        y = x.astype(jnp.float32)
-        y = y - jnp.mean(y, -1, keepdims=True)
-        y = y * lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.eps)
-        scale = self.weight.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))
-        return add_bias(y * scale, self.bias).astype(x.dtype)
+        return normalize(x, self.weight, self.bias, self.eps)
 
     def streaming_form(self, start: int) -> StreamingForm:
         """The form without state: the statistics are those of each position alone."""

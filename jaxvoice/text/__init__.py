@@ -16,6 +16,12 @@ from jaxvoice.text.phonemes import (
     PhoneSet as PhoneSet,
     to_aligned as to_aligned,
 )
+from jaxvoice.text.symbol_table import (
+    ENGLISH_CHARACTERS as ENGLISH_CHARACTERS,
+    VITS_SYMBOLS as VITS_SYMBOLS,
+    YOURTTS_SYMBOLS as YOURTTS_SYMBOLS,
+    SymbolTable as SymbolTable,
+)
 from jaxvoice.text.text_normalization import normalize as normalize
 
 __dir__ = list_public(globals())
