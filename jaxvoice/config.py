@@ -238,7 +238,8 @@ def read_text(path: Path, most: int) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as failure:
         raise ConfigError(
-            f"{path} is not text in UTF-8 ({failure.reason}); it should be JSON. Restore the file or write it again."
+            f"{path} is not text in UTF-8 ({failure.reason}); it should be a configuration. Restore the file, or write "
+            "it again."
         ) from failure
 
 

@@ -45,16 +45,17 @@ def pqmf_prototype(attenuation: float, num_bands: int) -> Float64[np.ndarray, " 
     The filter is windowed with a Kaiser window. Its cutoff minimises the largest absolute value of the filter's
     autocorrelation at the multiples of `2 * num_bands`, which are zero in a bank with perfect reconstruction.
 
-    **Arguments:** `attenuation` of the stop band in dB; `num_bands`, the number of bands.
+    **Arguments:** `attenuation` of the stop band in dB, from 30 to 300; `num_bands`, the number of bands.
 
-    **Raises:** `ConfigError` for fewer than two bands, or an attenuation that is not positive.
+    **Raises:** `ConfigError` for fewer than two bands, or another attenuation.
 
     acids-ircam/RAVE `rave/pqmf.py`.
     """
     if num_bands < 2:
         raise ConfigError(f"num_bands is {num_bands}; it should be at least 2.")
-    if not attenuation > 0:
-        raise ConfigError(f"attenuation is {attenuation}; it should be a positive number of dB, such as 100.")
+    # With less, the prototype becomes shorter than the distance at which the autocorrelation is measured.
+    if not 30 <= attenuation <= 300:
+        raise ConfigError(f"attenuation is {attenuation}; it should be from 30 to 300 dB, such as 100.")
     return _prototype(float(attenuation), int(num_bands))
 
 

@@ -103,8 +103,9 @@ def test_gradient_of_synthesis_is_the_analysis(filters):
 def test_invalid_values_raise_an_error(filters):
     with pytest.raises(ConfigError, match="num_bands is 1; it should be at least 2"):
         pqmf_prototype(100, 1)
-    with pytest.raises(ConfigError, match="attenuation is -3"):
-        pqmf_prototype(-3, 16)
+    for attenuation in (-3, 29.9, 1e6, float("nan")):
+        with pytest.raises(ConfigError, match=f"attenuation is {attenuation}; it should be from 30 to 300 dB"):
+            pqmf_prototype(attenuation, 4)
     with pytest.raises(ShapeError, match=r"\(16,\).*odd number"):
         pqmf_filters(np.zeros(16), 4)
     with pytest.raises(ShapeError, match="multiple of 16 samples"):

@@ -9,7 +9,7 @@ from typing import Literal
 from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, format_value
 from jaxvoice.errors import ConfigError
 
-_LARGEST = 2**20
+_LARGEST, _MOST_BANDS = 2**20, 256
 _V2_DILATIONS = ((1, 3, 9), (1, 3, 9), (1, 3, 9), (1, 3))
 
 
@@ -17,7 +17,7 @@ _V2_DILATIONS = ((1, 3, 9), (1, 3, 9), (1, 3, 9), (1, 3))
 class PQMFConfig:
     """The filter bank that divides audio into sub-bands.
 
-    **Raises:** `ConfigError` for values of the wrong type, or a number of bands that is not a power of two.
+    **Raises:** `ConfigError` for values of the wrong type or range, or a number of bands that is not a power of two.
     """
 
     attenuation: float = 100.0
@@ -27,9 +27,10 @@ class PQMFConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_positive(self, "attenuation")
+        check_field(self, "attenuation", 30 <= self.attenuation <= 300, "be from 30 to 300")
         bands = self.num_bands
-        check_field(self, "num_bands", bands >= 2 and bands & (bands - 1) == 0, "be a power of two, at least 2")
+        valid = 2 <= bands <= _MOST_BANDS and bands & (bands - 1) == 0
+        check_field(self, "num_bands", valid, f"be a power of two from 2 to {_MOST_BANDS}")
 
 
 @dataclass(frozen=True)
@@ -320,7 +321,8 @@ def _check_stages(config: EncoderConfig | GeneratorConfig) -> None:
             f"{type(config).__name__}.dilations is {format_value(config.dilations)}; it should have one tuple of "
             f"dilations for each of the {len(config.ratios)} ratios."
         )
-    check_field(config, "dilations", all(d > 0 for stage in config.dilations for d in stage), "hold positive numbers")
+    valid = all(0 < d <= _LARGEST for stage in config.dilations for d in stage)
+    check_field(config, "dilations", valid, f"hold positive numbers, at most {_LARGEST}")
 
 
 def _v1(capacity: int, noise: NoiseConfig | None) -> RaveConfig:

@@ -13,6 +13,7 @@ from jaxvoice.models.rave.config import (
     EncoderConfig,
     GeneratorConfig,
     MelInputConfig,
+    NoiseConfig,
     PQMFConfig,
     RaveConfig,
 )
@@ -37,6 +38,16 @@ _BOTTLENECKS = {
     "DiscreteEncoder": "discrete",
     "SphericalEncoder": "spherical",
 }
+_LARGEST = 10**9  # of numbers in config.gin
+_SUPPORTED: Mapping[tuple[str, str], tuple[Any, ...]] = {
+    ("Encoder", "sample_norm"): (False,),
+    ("MelSpectrogram", "f_min"): (0,),
+    ("MelSpectrogram", "power"): (2,),
+    ("MelSpectrogram", "normalized"): (False,),
+    ("MelSpectrogram", "center"): (True,),
+    ("MelSpectrogram", "mel_scale"): ("htk",),
+}
+"""The only values of settings that do not follow from the tensors, if they are set."""
 _NETS = {"v1": ("Encoder", "Generator"), "v2": ("EncoderV2", "GeneratorV2")}
 
 
@@ -97,6 +108,7 @@ class _Reader:
             raise self._wrong("output channels of the generator", decoder.waveform, f"{outputs} or {2 * outputs}")
         ratios = decoder.ratios if decoder.version == "v1" else decoder.ratios[::-1]
         self._check_sizes(encoder, decoder, ratios, n_channels)
+        self._check_supported()
         config = RaveConfig(
             EncoderConfig(
                 _version(encoder.version),
@@ -117,7 +129,7 @@ class _Reader:
                 snake=decoder.snake,
                 adain=decoder.adain,
                 amplitude_modulation=modulation or decoder.version == "v1",
-                noise=decoder.noise_config(outputs, frame_length, self._where),
+                noise=self._noise(outputs, frame_length),
                 recurrent_layers=decoder.recurrent_layers,
             ),
             bottleneck,
@@ -142,7 +154,13 @@ class _Reader:
         if named is None:
             # The bindings of the bottleneck are those of its class.
             named = next((GinReference(name) for name in _BOTTLENECKS if self._has_bindings(name)), None)
-        kind = _BOTTLENECKS.get(named.name.rpartition(".")[2]) if isinstance(named, GinReference) else None
+        kind = None
+        if named is not None:
+            shown = named.name if isinstance(named, GinReference) else named
+            kind = _BOTTLENECKS.get(str(shown).rpartition("/")[2].rpartition(".")[2])
+            if kind is None:
+                known = ", ".join(f"@blocks.{name}" for name in _BOTTLENECKS)
+                raise self._unsupported("RAVE.encoder", shown, f"one of {known}")
         if book is not None:
             quantizers = sum(name.endswith("._codebook.embed") for name in self._shapes)
             if len(book) != 2 or book[1] != size:
@@ -162,11 +180,12 @@ class _Reader:
         stored = (self._shapes.get(name, ()) for name in ("pqmf.hk", "pqmf.forward_conv.weight"))
         found = next((shape[0] for shape in stored if shape), None)
         attenuation = self._gin_number("CachedPQMF", "attenuation")
-        bands = self._gin_number("CachedPQMF", "n_band")
+        bands = self._gin_whole("CachedPQMF", "n_band")
         if None not in (bands, found) and bands != found:
             raise self._conflict("CachedPQMF.n_band", bands, found)
         default = PQMFConfig()
-        config = PQMFConfig(float(attenuation or default.attenuation), int(found or bands or default.num_bands))
+        attenuated = default.attenuation if attenuation is None else float(attenuation)
+        config = PQMFConfig(attenuated, found or bands or default.num_bands)
         taps = self._shapes.get("pqmf.h", ())
         if len(taps) != 1 or taps[0] == _prototype_taps(config):
             return config
@@ -185,13 +204,13 @@ class _Reader:
 
     def _mel(self) -> MelInputConfig:
         table = next((shape for name, shape in self._shapes.items() if name.endswith("mel_scale.fb")), None)
-        hop = self._gin_number("MelSpectrogram", "hop_length")
-        size = self._gin_number("MelSpectrogram", "n_fft")
-        mels = self._gin_number("MelSpectrogram", "n_mels")
+        hop = self._gin_whole("MelSpectrogram", "hop_length")
+        size = self._gin_whole("MelSpectrogram", "n_fft")
+        mels = self._gin_whole("MelSpectrogram", "n_mels")
         default = MelInputConfig()
         if table is not None and len(table) == 2:
             size, mels = 2 * (table[0] - 1), table[1]
-        return MelInputConfig(int(size or default.n_fft), int(hop or default.hop_length), int(mels or default.num_mels))
+        return MelInputConfig(size or default.n_fft, hop or default.hop_length, mels or default.num_mels)
 
     def _inputs(self, bands: int, mel: MelInputConfig) -> tuple[Any, Any, int]:
         """What the encoder reads, what the generator computes, and the number of audio channels."""
@@ -199,7 +218,7 @@ class _Reader:
         computes = {"pqmf": bands, "raw": 1}
         modes = self._mode("input"), self._mode("output")
         encoder, decoder = math.prod(self._encoder.ratios), math.prod(self._decoder.ratios)
-        channels = self._gin_number("RAVE", "n_channels") or None
+        channels = self._gin_whole("RAVE", "n_channels") or None
         for kind, (step, width) in reads.items():
             for output, length in computes.items():
                 count, rest = divmod(self._encoder.inputs, width)
@@ -227,7 +246,10 @@ class _Reader:
     def _mode(self, side: str) -> str | None:
         """The mode of the encoder's input or of the generator's output in config.gin, by any of its names."""
         mode = self._gin_value("RAVE", f"{side}_mode")
-        if isinstance(mode, str):
+        if mode is not None:
+            known = ("pqmf", "raw", "mel") if side == "input" else ("pqmf", "raw")
+            if mode not in known:
+                raise self._unsupported(f"RAVE.{side}_mode", mode, f"one of {', '.join(map(repr, known))}")
             return mode
         if side == "input" and self._gin_value("RAVE", "is_mel_input") is True:
             return "mel"
@@ -251,22 +273,45 @@ class _Reader:
 
     def _dilations(self, owner: str, net: str, blocks: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """The dilations of the residual blocks of each stage, in the order of the file."""
-        given = self._gin_value(owner, "dilations")
-        if given is not None:
-            stages = given if isinstance(given, list) and any(isinstance(stage, list) for stage in given) else None
-            stages = [given] * len(blocks) if stages is None else stages[:: -1 if net == DECODER_NET else 1]
-            if [len(stage) if isinstance(stage, list) else None for stage in stages] != list(blocks):
-                raise self._conflict(f"{owner}.dilations", given, f"lists of {list(blocks)}")
-            return tuple(tuple(stage) for stage in stages)
         names = (
             f"{net}.{layer.index}.{_DILATED}" for layer in layers_of(self._shapes, net) if layer.kind == "residual"
         )
         known = [self._known_dilations.get(name) for name in names]
+        in_code = None
         if known and all(known):
             values = iter(known)
-            return tuple(tuple(next(values) or 1 for _ in range(count)) for count in blocks)
-        self._assumed.append(f"the dilations of the residual blocks of {owner}: powers of 3")
-        return tuple(tuple(3**i for i in range(count)) for count in blocks)
+            in_code = tuple(tuple(next(values) or 1 for _ in range(count)) for count in blocks)
+        given = self._gin_value(owner, "dilations")
+        if given is None:
+            if in_code is None:
+                self._assumed.append(f"the dilations of the residual blocks of {owner}: powers of 3")
+            return in_code or tuple(tuple(3**i for i in range(count)) for count in blocks)
+        stages = given if isinstance(given, list) and any(isinstance(stage, list) for stage in given) else None
+        stages = [given] * len(blocks) if stages is None else stages[:: -1 if net == DECODER_NET else 1]
+        if [len(stage) if isinstance(stage, list) else None for stage in stages] != list(blocks):
+            raise self._conflict(f"{owner}.dilations", given, f"lists of {list(blocks)}")
+        dilations = tuple(tuple(stage) for stage in stages)
+        if in_code not in (None, dilations):
+            raise self._conflict(f"{owner}.dilations", list(dilations), list(in_code or ()), "code")
+        return dilations
+
+    def _noise(self, outputs: int, frame_length: int | None) -> NoiseConfig | None:
+        decoder = self._decoder
+        given = self._gin_value("NoiseGenerator" if decoder.version == "v1" else "NoiseGeneratorV2", "ratios")
+        if not decoder.noise or given is None:
+            if decoder.noise and decoder.version == "v1" and frame_length is None:
+                self._assumed.append("the largest strides of the noise branch that the ratios allow")
+            return decoder.noise_config(outputs, frame_length, self._where)
+        whole = isinstance(given, list) and all(type(ratio) is int and ratio > 0 for ratio in given)
+        ratios = tuple(given) if whole else ()
+        of_frame = decoder.version == "v2" or frame_length in (None, math.prod(ratios))
+        if len(ratios) != len(decoder.noise) or not of_frame:
+            found = f"{len(decoder.noise)} convolutions for {frame_length or 'unknown'} samples"
+            raise self._conflict("NoiseGenerator.ratios", given, found)
+        config = decoder.noise_config(outputs, frame_length, self._where, ratios=ratios)
+        if config is not None and config.ratios != ratios:
+            raise self._conflict("NoiseGeneratorV2.ratios", given, list(config.ratios))
+        return config
 
     def _discriminators(self, channels: int) -> DiscriminatorConfig:
         found = discriminators_of(self._shapes, channels)
@@ -281,35 +326,67 @@ class _Reader:
         return replace(plain, kind="spectral") if "multiscalespectral" in text else plain
 
     def _sample_rate(self, known: int | None) -> int:
-        given = self._gin_number("RAVE", "sampling_rate")
+        given = self._gin_value("RAVE", "sampling_rate")
         if given is None and self._gin is not None:
             given = self._gin.macros.get("SAMPLING_RATE")
-        if known is not None:
+        given = None if given is None else self._whole("RAVE.sampling_rate", given)
+        # The rate that an export with a resampler states may be that of the host.
+        resamples = any(name.startswith("resampler.") for name in self._shapes)
+        if known is not None and (given is None or not resamples):
+            if given not in (None, known):
+                raise self._conflict("RAVE.sampling_rate", given, known, "attributes")
+            if resamples:
+                self._assumed.append(f"a sample rate of {known} Hz, which the export states: it contains a resampler")
             return known
-        if isinstance(given, int | float):
-            return int(given)
-        self._assumed.append("a sample rate of 44100 Hz: pass config.gin with --config for another one")
-        return 44100
+        if given is None:
+            self._assumed.append("a sample rate of 44100 Hz: pass config.gin with --config for another one")
+        return 44100 if given is None else given
 
     def _padding(self) -> Any:
+        known = self._known_padding
         if self._gin is None:
-            if self._known_padding is None:
+            if known is None:
                 self._assumed.append("centered padding")
-            return self._known_padding or "centered"
+            return known or "centered"
         mode = self._gin_value("get_padding", "mode")
-        if mode is None or mode in ("centered", "causal"):
-            return mode or "centered"
-        raise ConfigError(
-            f"get_padding.mode in {self._gin.where if self._gin else ''} is {format_value(mode)}; it should be "
-            "'centered' or 'causal'."
-        )
+        if mode not in (None, "centered", "causal"):
+            raise self._unsupported("get_padding.mode", mode, "'centered' or 'causal'")
+        if known not in (None, mode or "centered"):
+            raise self._conflict("get_padding.mode", mode or "centered", known, "code")
+        return mode or "centered"
+
+    def _check_supported(self) -> None:
+        """Raise `ConfigError` for settings in config.gin that change results and that this implementation lacks."""
+        for owner in ("EncoderV2", "GeneratorV2", "NoiseGeneratorV2"):
+            value = self._gin_value(owner, "activation")
+            # Whether it is Snake is decided by the tensors.
+            if value is not None and not (isinstance(value, GinReference) and value.name.endswith("Snake")):
+                shown = f"@{value.name}" if isinstance(value, GinReference) else value
+                raise self._unsupported(f"{owner}.activation", shown, "@blocks.Snake or missing")
+        for (owner, name), values in _SUPPORTED.items():
+            value = self._gin_value(owner, name)
+            if value is not None and value not in values:
+                raise self._unsupported(f"{owner}.{name}", value, " or ".join(map(repr, values)))
 
     def _gin_value(self, owner: str, name: str) -> Any:
         return None if self._gin is None else self._gin.value(owner, name)
 
     def _gin_number(self, owner: str, name: str) -> Any:
         value = self._gin_value(owner, name)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+        if value is not None and not valid:
+            raise self._unsupported(f"{owner}.{name}", value, "a number")
+        return value
+
+    def _gin_whole(self, owner: str, name: str) -> int | None:
+        value = self._gin_value(owner, name)
+        return None if value is None else self._whole(f"{owner}.{name}", value)
+
+    def _whole(self, name: str, value: Any) -> int:
+        valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+        if not valid or value != int(value):
+            raise self._unsupported(name, value, "a whole number")
+        return int(value)
 
     def _has_bindings(self, owner: str) -> bool:
         names = () if self._gin is None else self._gin.bindings
@@ -321,11 +398,19 @@ class _Reader:
             "again."
         )
 
-    def _conflict(self, name: str, given: Any, found: Any) -> CheckpointError:
+    def _unsupported(self, name: str, value: Any, expected: str) -> ConfigError:
+        place = self._gin.where if self._gin else "config.gin"
+        return ConfigError(
+            f"{name} in {place} is {format_value(value)}; it should be {expected}. Pass the config.gin that belongs to "
+            "the weights with --config."
+        )
+
+    def _conflict(self, name: str, given: Any, found: Any, parts: str = "tensors") -> CheckpointError:
         place = self._gin.where if self._gin else "config.gin"
         return CheckpointError(
-            f"{name} is {format_value(given)} in {place}, but the tensors of {self._where} have {format_value(found)}. "
-            "Pass the config.gin that belongs to the weights with --config."
+            f"{name} is {format_value(given)} in {place}, but the {parts} of {self._where} "
+            f"{'has' if parts == 'code' else 'have'} {format_value(found)}. Pass the config.gin that belongs to "
+            "the weights with --config."
         )
 
 

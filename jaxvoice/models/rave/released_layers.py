@@ -5,7 +5,8 @@ The indices of layers differ between versions 2.x of the release, so layers are 
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -149,11 +150,14 @@ class DecoderShape:
     noise: Sequence[tuple[int, int, int]] = field(default_factory=tuple)
     """Kernels of the noise branch."""
 
-    def noise_config(self, outputs: int, frame_length: int | None, where: str) -> NoiseConfig | None:
+    def noise_config(
+        self, outputs: int, frame_length: int | None, where: str, *, ratios: tuple[int, ...] | None = None
+    ) -> NoiseConfig | None:
         """The configuration of the noise branch for `outputs` output channels; `None` without a branch.
 
         **Arguments:** `frame_length`, the value of `target_size`, from which the stride of the convolutions of v1 is
-        computed; without it, the largest stride that the ratios allow is assumed.
+        computed; without it, the largest stride that the ratios allow is assumed. `ratios`, the strides in v1 if they
+        are known.
 
         **Raises:** `CheckpointError` for channels that are no multiple of `outputs`.
         """
@@ -168,15 +172,37 @@ class DecoderShape:
         count, hidden = len(self.noise), self.noise[0][0] if len(self.noise) > 1 else None
         if self.version == "v2":
             return NoiseConfig(tuple(kernel[2] // 2 for kernel in self.noise), bands, hidden)
-        step = math.prod(self.ratios)
-        largest = max(stride for stride in range(1, step + 1) if step % stride**count == 0)
-        stride = largest if frame_length is None else round(frame_length ** (1 / count))
-        if frame_length not in (None, stride**count):
+        if ratios is None:
+            stride = _largest_root(self.ratios, count) if frame_length is None else _root(frame_length, count)
+            ratios = (stride,) * count
+        if frame_length not in (None, math.prod(ratios)) or frame_length == 0:
             raise CheckpointError(
                 f"target_size in {where} is {frame_length}; it should be the {count}-th power of a whole number, the "
                 "stride of the noise branch. Download the file again."
             )
-        return NoiseConfig((stride,) * count, bands, None)
+        return NoiseConfig(ratios, bands, None)
+
+
+def _root(number: int, count: int) -> int:
+    """The nearest whole number to the root of degree `count`."""
+    return round(max(number, 0) ** (1 / count))
+
+
+def _largest_root(ratios: Sequence[int], count: int) -> int:
+    """The largest number whose power of degree `count` divides the product of `ratios`."""
+    primes = Counter(prime for ratio in ratios for prime in _prime_factors(ratio))
+    return math.prod(prime ** (exponent // count) for prime, exponent in primes.items())
+
+
+def _prime_factors(number: int) -> Iterator[int]:
+    prime = 2
+    while prime * prime <= number:
+        while number % prime == 0:
+            yield prime
+            number //= prime
+        prime += 1
+    if number > 1:
+        yield number
 
 
 def read_decoder(shapes: Mapping[str, Shape], where: str) -> DecoderShape:

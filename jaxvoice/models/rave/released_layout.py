@@ -54,7 +54,13 @@ from jaxvoice.weights.training_files import TRAINING_FILE
 _LICENCE = "released weights of RAVE: CC BY-NC 4.0, not for commercial use; own ones: ask whoever trained them"
 _FOLDERS = 3  # config.gin is in the folder of the checkpoint, or up to so many above
 _ADD_ONS = ("snake", "noise", "adain", "causal", "wasserstein", "spherical")
+_HIGHEST_RATE = 10**7
 _RATES = ("sampling_rate", "sample_rate", "sr")
+_PARAMETER = re.compile(
+    r"(encoder\.encoder|decoder)\..*\."
+    r"(weight(_[gv])?|bias|alpha|(weight|bias)_[ih]h_l\d+|parametrizations\.weight\.original[01])",
+    re.DOTALL,
+)
 _DELAY = re.compile(r".*\.aligned\.paddings\.[0-9]+\.pad")
 
 
@@ -207,6 +213,13 @@ def _with_average(tensors: Tensors, prefix: str, where: str) -> Tensors:
         raise CheckpointError(
             f"The moving average in {where} contains {format_name(missing)}, which the model lacks. Omit --part."
         )
+    short = [name.removeprefix(prefix) for name in names]
+    absent = [name for name in short if _PARAMETER.fullmatch(name) and name not in averages]
+    if absent:
+        raise CheckpointError(
+            f"The moving average in {where} lacks {len(absent)} weights of the model, for example "
+            f"{format_name(absent[0])}; the file is damaged. Omit --part."
+        )
     return tensors.renamed(names)
 
 
@@ -228,7 +241,7 @@ def _config(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], prefi
         beside = (place / "config.gin" for place in _places(checkpoint.folder))
         gin = next((read_gin(file) for file in beside if file.is_file()), None)
     archive = checkpoint.archive
-    layers = _layers_in_code(archive, prefix) if gin is None else {}
+    layers = _layers_in_code(archive, prefix)
     found = released_config(
         shapes,
         gin,
@@ -244,10 +257,10 @@ def _config(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], prefi
 def _export_rate(archive: Archive) -> int | None:
     """The sample rate that a TorchScript export states; `None` if it states none."""
     attributes, infos = archive.modules.attributes, archive.tensors.infos()
-    rates = [attributes[name] for name in _RATES if type(attributes.get(name)) is int]
-    scalars = (name for name in _RATES if name in infos and infos[name].size == 1)
-    rates += [int(archive.tensors[name].reshape(())) for name in scalars]
-    return next((rate for rate in rates if rate > 0), None)
+    rates = [attributes[name] for name in _RATES if type(attributes.get(name)) in (int, float)]
+    scalars = (name for name in _RATES if name in infos and infos[name].size == 1 and infos[name].dtype.kind in "iuf")
+    rates += [archive.tensors[name].item() for name in scalars]
+    return next((int(rate) for rate in rates if 0 < rate <= _HIGHEST_RATE and rate == int(rate)), None)
 
 
 def _layers_in_code(archive: Archive, prefix: str) -> dict[str, Mapping[str, Any]]:
