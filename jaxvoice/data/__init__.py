@@ -82,6 +82,10 @@ if TYPE_CHECKING:
         RejectedUtterance as RejectedUtterance,
         Utterance as Utterance,
     )
+    from jaxvoice.data.weighted_buckets import (
+        WeightedBuckets as WeightedBuckets,
+        balanced_weights as balanced_weights,
+    )
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -131,5 +135,6 @@ __getattr__, __dir__ = lazy_imports(
         "splits": ("split",),
         "store": ("Store", "divide_recordings", "load_store"),
         "utterances": ("Corpus", "RejectedUtterance", "Utterance"),
+        "weighted_buckets": ("WeightedBuckets", "balanced_weights"),
     },
 )

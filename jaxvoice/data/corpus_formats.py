@@ -166,7 +166,7 @@ def _listed(listings: list[Path], audio_dir: Path | None) -> Recordings:
 
 
 def _utterance(name: str, path: Path, line: Line) -> Utterance:
-    return Utterance(name, path, line.text, line.speaker)
+    return Utterance(name, path, line.text, line.speaker, language=line.language)
 
 
 def _walk(root: Path) -> Iterator[Path]:

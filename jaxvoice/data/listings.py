@@ -20,19 +20,22 @@ _AUDIO_FIELDS = (
 _TEXT_FIELDS = ("text", "transcript", "transcription", "sentence", "raw_text")
 _NORMALIZED_FIELDS = ("normalized_text", "normalised_text", "text_normalized", "normalized_transcription")
 _SPEAKER_FIELDS = ("speaker_name", "speaker", "speaker_id", "client_id")
+_LANGUAGE_FIELDS = ("language", "lang", "locale")
 _QUOTE = re.compile(r'(?:^|,)\s*"')  # the start of a quoted field
 
 
 class Line(NamedTuple):
-    """A line of a list: the name of the audio file as it is written, the text, the speaker, and the line's place.
+    """A line of a list: the name of the audio file as it is written, text, speaker, the line's place, and language.
 
-    The place is the name of the list with the number of the line, for messages.
+    The place is the name of the list with the number of the line, for messages. Lists with a header and JSON lines may
+    name the language.
     """
 
     name: str
     text: str = ""
     speaker: str = ""
     place: str = ""
+    language: str = ""
 
 
 class Listing(NamedTuple):
@@ -320,7 +323,7 @@ def _named_lines(table: _Table, normalized: bool) -> Listing:
     if not lines:
         raise DataError(f"{table.path} lists nothing; it should contain one utterance per line after the header.")
     plain = (*_NORMALIZED_FIELDS, *_TEXT_FIELDS) if normalized else (*_TEXT_FIELDS, *_NORMALIZED_FIELDS)
-    used = {"audio": _AUDIO_FIELDS, "text": plain, "speaker": _SPEAKER_FIELDS}
+    used = {"audio": _AUDIO_FIELDS, "text": plain, "speaker": _SPEAKER_FIELDS, "language": _LANGUAGE_FIELDS}
     first = ((role, next((name for name in names if name in header), "")) for role, names in used.items())
     fields = ", ".join(role if name == role else f"{role} ({name})" for role, name in first if name)
     return Listing(lines, fields + _remark(table, kept))
@@ -350,7 +353,8 @@ def _json_lines(listing: Path, lines: Sequence[tuple[int, str]], normalized: boo
 def _named_line(row: Mapping[str, object], normalized: bool, place: str) -> Line:
     plain, written = _named(row, _TEXT_FIELDS), _named(row, _NORMALIZED_FIELDS)
     text = (written or plain) if normalized else (plain or written)
-    return Line(_named(row, _AUDIO_FIELDS), text, _named(row, _SPEAKER_FIELDS), place)
+    speaker, language = _named(row, _SPEAKER_FIELDS), _named(row, _LANGUAGE_FIELDS)
+    return Line(_named(row, _AUDIO_FIELDS), text, speaker, place, language)
 
 
 def _named(row: Mapping[str, object], names: Sequence[str]) -> str:

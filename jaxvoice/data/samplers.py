@@ -116,7 +116,7 @@ class RandomCrops:
         room = _crop_positions(store, self)
         clips, size = len(store), self.batch_size
         crops = clips * self.crops_per_clip
-        order = _cache_last(lambda seed, epoch: permutation(crops, seed, _ORDER, epoch))
+        order = cache_last(lambda seed, epoch: permutation(crops, seed, _ORDER, epoch))
 
         def select(place: LoaderState) -> Selection:
             rows = place.index * size + np.arange(size)
@@ -181,7 +181,7 @@ class SpeakerBalanced:
                 "store."
             )
         batches_per_round = len(members) // self.speakers
-        round_of = _cache_last(lambda seed, epoch, number: permutation(len(members), seed, _SPEAKERS, epoch, number))
+        round_of = cache_last(lambda seed, epoch, number: permutation(len(members), seed, _SPEAKERS, epoch, number))
 
         def recordings(place: LoaderState, speaker: int, turn: int) -> Int64[np.ndarray, " utterances"]:
             own = members[speaker]
@@ -235,7 +235,7 @@ class LengthBuckets:
 
     def __post_init__(self) -> None:
         check_sizes(batch_size=self.batch_size, pool=self.pool)
-        _check_columns(self.columns, self.fixed)
+        check_columns(self.columns, self.fixed)
 
     def plan(self, store: Store) -> BatchPlan[Any]:
         """The batches of `store`, which has the named columns, by default `mel`, `phonemes` and `durations`."""
@@ -252,7 +252,7 @@ class LengthBuckets:
             batches = rows.reshape(steps, size)
             return batches[permutation(steps, seed, _BATCHES, epoch)] if self.shuffle else batches
 
-        order = _cache_last(order)
+        order = cache_last(order)
 
         def select(place: LoaderState) -> Selection:
             rows = order(place.seed, place.epoch)[place.index]
@@ -264,7 +264,7 @@ class LengthBuckets:
             assert selection.bucket is not None
             return collate_utterances(store, selection.utterances, Bucket(*selection.bucket))
 
-        measured = {"frames": store.frames} if self.columns is None else _total_lengths(store, self.columns)
+        measured = {"frames": store.frames} if self.columns is None else total_lengths(store, self.columns)
         description = {
             "utterances": total,
             **measured,
@@ -304,12 +304,12 @@ def permutation(count: int, *counters: int) -> Int64[np.ndarray, " count"]:
 _FunctionT = TypeVar("_FunctionT", bound=Callable[..., np.ndarray])
 
 
-def _cache_last(function: _FunctionT) -> _FunctionT:
+def cache_last(function: _FunctionT) -> _FunctionT:
     """`function` with a cache of its last result, so that the order of an epoch is computed once."""
     return functools.lru_cache(maxsize=1)(function)  # pyright: ignore[reportReturnType]
 
 
-def _check_columns(columns: Sequence[str] | None, fixed: Sequence[str]) -> None:
+def check_columns(columns: Sequence[str] | None, fixed: Sequence[str]) -> None:
     if isinstance(columns, str) or isinstance(fixed, str):
         raise ConfigError(f"columns is {columns!r} and fixed is {fixed!r}; they should be tuples of names.")
     if columns is None and fixed:
@@ -322,7 +322,7 @@ def _check_columns(columns: Sequence[str] | None, fixed: Sequence[str]) -> None:
 
 def _check_crops(sampler: RandomCrops | SpeakerBalanced) -> None:
     check_sizes(segment=sampler.segment)
-    _check_columns(sampler.columns, sampler.fixed)
+    check_columns(sampler.columns, sampler.fixed)
     if sampler.columns is not None:
         check_frame_columns(sampler.columns, sampler.hop_length)
     if sampler.hop_length is not None:
@@ -355,10 +355,10 @@ def _crop_positions(store: Store, sampler: RandomCrops | SpeakerBalanced) -> Int
 def _crop_sizes(store: Store, sampler: RandomCrops | SpeakerBalanced) -> dict[str, object]:
     if sampler.columns is None:
         return {"samples": int(store.lengths("audio").sum())}
-    return _total_lengths(store, sampler.columns)
+    return total_lengths(store, sampler.columns)
 
 
-def _total_lengths(store: Store, columns: Sequence[str]) -> dict[str, object]:
+def total_lengths(store: Store, columns: Sequence[str]) -> dict[str, object]:
     """The total length of each of `columns`, as the description of batches lists it."""
     return {"columns": {name: int(store.lengths(name).sum()) for name in columns}}
 

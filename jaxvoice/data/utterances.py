@@ -31,7 +31,7 @@ class Utterance:
     """One utterance of a corpus, with its files and annotations.
 
     `id` is unique in the corpus. `audio` is the path of the recording, and `mel` the path of its mel spectrogram, a
-    `.npy` file. `text` and `speaker` are empty if the corpus does not contain them.
+    `.npy` file. `text`, `speaker` and `language` are empty if the corpus does not contain them.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Utterance:
     speaker: str = ""
     alignment: "Alignment | None" = None
     mel: Path | None = None
+    language: str = ""
 
 
 @dataclass(frozen=True)

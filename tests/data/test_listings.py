@@ -384,3 +384,14 @@ def test_preflight_prints_the_columns_of_the_list(tmp_path, speech, capsys):
     path.write_text("client_id\tpath\tsentence\nx1\ta.wav\tOne.\nx2\tb.wav\tTwo.\n", encoding="utf-8")
     assert main(["preflight", str(path)]) == 0
     assert "list fields   audio (path), text (sentence), speaker (client_id)\n" in capsys.readouterr().out
+
+
+def test_lists_with_a_header_name_languages(tmp_path, speech):
+    import soundfile
+
+    path = make_list(tmp_path, "path\tsentence\tlocale\na.wav\tOne.\ten\nb.wav\tUm.\tpt-br\n")
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", speech(), 22050)
+    corpus = find_corpus(path)
+    assert [utterance.language for utterance in corpus.utterances] == ["en", "pt-br"]
+    assert corpus.list_fields == "audio (path), text (sentence), language (locale)"
