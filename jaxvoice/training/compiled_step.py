@@ -5,13 +5,14 @@ import os
 import time
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from jaxvoice.errors import TrainingError
-from jaxvoice.training.parallel import replicated, sharded
+from jaxvoice.training.parallel import replicate, replicated, sharded
 from jaxvoice.training.process import return_freed_memory
 from jaxvoice.training.task import Task
 from jaxvoice.training.training_state import Skeleton
@@ -37,17 +38,22 @@ def step_key(seed: int, step: Int[Array, ""] | int) -> PRNGKeyArray:
 class CompiledStep:
     """`task.step`, compiled for each batch shape and phase.
 
-    The state is donated and replicated over `mesh`, and batches are sharded. The key of a step is a function of `seed`
+    The state is donated and replicated over `mesh`, and batches are sharded. `task.constants` are replicated, too, but
+    not donated. The key of a step is a function of `seed`
     and the number of steps of the state, see `step_key`. `seconds` is the total time of compilation.
     """
 
     def __init__(self, task: Task, skeleton: Skeleton, mesh: Mesh, *, seed: int = 0):
         self._programs: dict[Any, jax.stages.Compiled] = {}
         self.seconds = 0.0
+        same, split = replicated(mesh), sharded(mesh)
+        arrays, fixed = eqx.partition(task.constants, eqx.is_array)
+        self._constants = replicate(arrays, mesh)
 
-        def step(phase: int, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"]):
+        def step(phase: int, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"], arrays: PyTree):
             state = skeleton.build(leaves)
-            state, metrics = task.step(state, batch, key=step_key(seed, state.counters.step), phase=phase)
+            given = {} if task.constants is None else {"constants": eqx.combine(arrays, fixed)}
+            state, metrics = task.step(state, batch, key=step_key(seed, state.counters.step), phase=phase, **given)
             after = skeleton.flatten(state)
             for name, old, new in zip(skeleton.names, leaves, after, strict=True):
                 if (old.shape, old.dtype) != (new.shape, new.dtype):
@@ -58,11 +64,10 @@ class CompiledStep:
             counters = state.counters
             return after, metrics, jnp.stack([counters.skipped, counters.skipped_in_a_row, stop_codes.max()])
 
-        same, split = replicated(mesh), sharded(mesh)
         self._jitted = ft.cache(
             lambda phase: jax.jit(
                 ft.partial(step, phase),
-                in_shardings=(same, split, split),
+                in_shardings=(same, split, split, same),
                 out_shardings=(same, same, same),
                 donate_argnums=0,
             )
@@ -76,7 +81,7 @@ class CompiledStep:
         if program is None:
             program = self.compile(leaves, batch, stop_codes, phase)
             self._programs[kind] = program
-        return program(leaves, batch, stop_codes)
+        return program(leaves, batch, stop_codes, self._constants)
 
     def compile(
         self, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"], phase: int = 0
@@ -86,7 +91,7 @@ class CompiledStep:
         **Raises:** `TrainingError` if the step changes the structure of its state, a shape or a dtype.
         """
         start = time.perf_counter()
-        program = self._jitted(phase).lower(leaves, batch, stop_codes).compile(compiler_options())
+        program = self._jitted(phase).lower(leaves, batch, stop_codes, self._constants).compile(compiler_options())
         return_freed_memory()
         self.seconds += time.perf_counter() - start
         return program

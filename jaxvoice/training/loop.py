@@ -227,6 +227,8 @@ class _Session:
             if self.step % config.log_every == 0 or stop is not None:
                 values = {name: float(value) for name, value in metrics.items()}
                 log.train(self.step, values, speed.measure())
+                for line in self.task.warnings(values):
+                    print_once(f"warning at step {self.step}: {line}")
                 self.store.check()
             if loader_failure is not None:
                 self._save_progress()

@@ -54,6 +54,9 @@ class Task(abc.ABC):
     """The metrics of validations that can select the best model, with their meanings; empty if they are not known."""
     columns: Mapping[str, str] = MappingProxyType({})
     """The meanings of the metrics that steps return, which a session prints at its start."""
+    constants: Any = None
+    """A pytree with arrays that steps read and never change, such as a frozen network; or `None`. They are not part of
+    the state, so that optimisers, checkpoints and donation do not reach them, and not constants of the program."""
 
     @abc.abstractmethod
     def init(self, *, key: PRNGKeyArray) -> Any:
@@ -67,7 +70,7 @@ class Task(abc.ABC):
         """One update: the new state, which `guarded` returns, and scalar metrics.
 
         The step is a pure function, which the loop compiles for each phase and batch shape. The loop donates the state
-        and shards the batch over the devices.
+        and shards the batch over the devices. If the task has `constants`, the loop also passes them, by this name.
 
         **Arguments:**
 
@@ -76,6 +79,10 @@ class Task(abc.ABC):
         - `key`: random key, a function of the loop's seed and of the number of steps before this one.
         - `phase`: the value of `phase_of` for this step.
         """
+
+    def warnings(self, metrics: Mapping[str, float]) -> list[str]:
+        """Problems in the logged `metrics` of a step, which the session prints, such as a loss without a gradient."""
+        return []
 
     def phase_of(self, step: int) -> int:
         """The phase of the step that follows `step` steps: 0, 1, ...; by default, the only phase is 0.
