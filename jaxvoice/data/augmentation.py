@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32
 
-from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, to_dict
+from jaxvoice.config import check_at_most, check_field, check_not_negative, check_positive, check_types, to_dict
 from jaxvoice.data.batches import Selection
 from jaxvoice.data.samplers import BatchPlan, LoaderState, RandomCrops, random_bits, uniform
 from jaxvoice.data.store import Store
@@ -15,6 +15,7 @@ from jaxvoice.data.store import Store
 Crop = Float[np.ndarray, "channels samples"]
 # Streams of random numbers, after those of the samplers and of references.
 _ROWS = 7
+_MASK_SIZE = 4096
 _PITCH, _POLES, _STEP, _COMPRESS, _GAIN, _MASK, _MUTE = range(10, 17)
 
 
@@ -51,7 +52,7 @@ class AugmentationConfig:
     mask_probability: float = 0.0
     """Probability that a band of frequencies is removed."""
     mask_bins: int = 80
-    """Largest width of the removed band in bins of an FFT of 4096 samples."""
+    """Largest width of the removed band in bins of an FFT of 4096 samples; at most 2048."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -64,6 +65,7 @@ class AugmentationConfig:
         check_field(self, "compress_range", self.compress_range[1] <= 0, "contain levels of at most 0 dB")
         check_field(self, "pitch", self.pitch is None or max(map(abs, self.pitch)) <= 24, "be within 24 semitones")
         check_positive(self, "mask_bins")
+        check_at_most(self, _MASK_SIZE // 2, "mask_bins")
         check_not_negative(self, "mute_probability")
 
     @property
@@ -244,7 +246,7 @@ def change_gain(x: Crop, decibels: float) -> Crop:
     return x * gain
 
 
-def mask_frequencies(x: Crop, bins: int, place: float, *, fft_size: int = 4096) -> Crop:
+def mask_frequencies(x: Crop, bins: int, place: float, *, fft_size: int = _MASK_SIZE) -> Crop:
     """`x` without a band of `bins` frequencies of a short-time Fourier transform of `fft_size` samples.
 
     `place` in [0, 1) is the position of the band among all possible ones. Crops shorter than a frame are not changed.

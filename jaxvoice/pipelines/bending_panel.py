@@ -168,7 +168,8 @@ def checked(config: BendingConfig) -> BendingConfig:
 
 
 def _whole(name: str, value: Any) -> int:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value != int(value) or not 0 <= value < 2**32:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < 2**32 or value != int(value):
         raise ConfigError(f"{name} is {format_value(value)}; it should be a whole number from 0 to {2**32 - 1}.")
     return int(value)
 

@@ -200,6 +200,7 @@ def test_batches_do_not_depend_on_workers_and_processes():
         ({"compress_range": (-60.0, 1.0)}, "compress_range"),
         ({"pitch": (0.0, 30.0)}, "pitch"),
         ({"mask_bins": 0}, "mask_bins"),
+        ({"mask_bins": 2049}, "mask_bins is 2049; it should be at most 2048"),
     ],
 )
 def test_impossible_changes_raise(changes, message):

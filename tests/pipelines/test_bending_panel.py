@@ -106,7 +106,7 @@ def test_errors(session, folder):
     path = str(folder / "in.wav")
     with pytest.raises(AudioError, match="There is no recording"):
         session.play(None, 0, BendingConfig(), {})
-    for seed in (None, 0.5, -1, 2**32):
+    for seed in (None, 0.5, -1, 2**32, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="should be a whole number from 0"):
             session.play(path, seed, BendingConfig(), {})
     with pytest.raises(ConfigError, match="No activation has a name"):
