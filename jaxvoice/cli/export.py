@@ -40,6 +40,10 @@ class Export:
         """Export; returns the exit code."""
         suffixes: dict[str, Literal["jax", "onnx"]] = {".jax": "jax", ".onnx": "onnx"}
         program = suffixes.get(self.to.suffix.lower()) if self.format == "auto" else self.format
+        if self.platforms != ("cpu",) and program != "jax" and self.block is None:
+            raise ConfigError(
+                f"--platforms is {' '.join(self.platforms)}; it is only for --format jax and --block. Omit it."
+            )
         if self.block is not None:
             self._write_stream()
         elif program == "jax" or program == "onnx":

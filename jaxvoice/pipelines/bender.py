@@ -17,6 +17,7 @@ from jaxvoice.data.audio import audio_info, read_channels
 from jaxvoice.dissect import Bend, BendingConfig, Control, bend, named_values, tag
 from jaxvoice.dissect.patterns import full_match, nearest
 from jaxvoice.errors import AudioError, ConfigError
+from jaxvoice.pipelines.recordings import recording_rate
 from jaxvoice.pipelines.sources import find_model_with_method
 from jaxvoice.weights import named_arrays
 
@@ -151,14 +152,20 @@ class Bender:
         **Arguments:** `audio`, the path of a file, or floats `(channels, samples)` at `sample_rate` (Hz); `seed`, of
         the noise that the network takes, if it takes any.
 
-        **Raises:** `AudioError` for a file that cannot be read, no samples, NaN, or channels that the model cannot
-        take; `ConfigError` for an invalid seed.
+        **Raises:** `AudioError` for a file that cannot be read, another shape, integers, no samples, NaN, an invalid
+        sample rate, or channels that the model cannot take; `ConfigError` for an invalid seed.
         """
         if sample_rate is None:
             kept, rate = read_channels(audio, seconds=self.seconds)
             total = max(kept.shape[1], audio_info(audio).frames)
         else:
-            samples, rate = np.asarray(audio, np.float32), sample_rate
+            samples, rate = np.asarray(audio), recording_rate(sample_rate, None)
+            if samples.ndim != 2 or not jnp.issubdtype(samples.dtype, jnp.floating):
+                raise AudioError(
+                    f"The audio has shape {samples.shape} and type {samples.dtype}; it should be floats of shape "
+                    "(channels, samples) with full scale at 1. Divide 16-bit integers by 32768."
+                )
+            samples = samples.astype(np.float32)
             kept, total = samples[:, : max(1, round(self.seconds * rate))], samples.shape[1]
         padding = -kept.shape[1] % rate
         inputs = self.pipeline.network_inputs(np.pad(kept, ((0, 0), (0, padding))), rate, seed=seed)

@@ -151,6 +151,23 @@ def test_models_of_several_channels(folders, tmp_path):
         bender.read(np.tile(AUDIO, (3, 1)), RATE)
 
 
+@pytest.mark.parametrize(
+    ("audio", "rate", "message"),
+    [
+        (AUDIO[0], RATE, r"has shape \(11000,\) and type float32; it should be floats of shape \(channels, samples\)"),
+        ((AUDIO * 32767).astype(np.int16), RATE, "type int16; it should be floats"),
+        (AUDIO[:, :0], RATE, "The audio is empty"),
+        (AUDIO * np.nan, RATE, "The audio is NaN or infinite"),
+        (AUDIO, 0, "sample_rate is 0"),
+        (AUDIO, float("nan"), "sample_rate is nan"),
+        (AUDIO, RATE + 0.5, "sample_rate is "),
+    ],
+)
+def test_arrays_that_are_no_recordings_raise_an_error(audio, rate, message, benders):
+    with pytest.raises(AudioError, match=message):
+        benders["rave"].read(audio, rate)
+
+
 def test_saved_values_are_defaults():
     gain, share = Control("gain", 1.0, low=-2, high=2), Control("share", 0.5, low=0, high=1)
     config = BendingConfig((Bend(Affine(gain, 0.25), "a", amount=share), Bend(Mix(("b",), (1.0, share)), "b")))

@@ -159,6 +159,8 @@ def test_missing_packages_and_invalid_arguments_raise(vocoder, tmp_path, monkeyp
         export_stream(stream, tmp_path / "stream", block=1)
     for arguments, message in (
         (["--to", "x.npz", "--length", "4"], "--length is 4; it is only for --format jax and onnx"),
+        (["--to", "x.npz", "--platforms", "cuda", "tpu"], "--platforms is cuda tpu; it is only for --format jax and"),
+        (["--to", "x.onnx", "--platforms", "cuda"], "--platforms is cuda; it is only for --format jax and --block"),
         (["--to", "x", "--block", "4", "--format", "onnx"], "--format onnx is given with --block"),
     ):
         assert main(["export", str(vocoder), *arguments]) != 0
