@@ -54,7 +54,7 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 def test_notebooks_contain_no_outputs():
     assert [path.name for path in NOTEBOOKS] == [
-        *("archive.ipynb", "hifigan_bending.ipynb", "rave.ipynb", "rave_dissection.ipynb"),
+        *("archive.ipynb", "frozen_encoder.ipynb", "hifigan_bending.ipynb", "rave.ipynb", "rave_dissection.ipynb"),
         *("tts.ipynb", "vocoder.ipynb", STORED.name),
     ]
     for path in NOTEBOOKS:
@@ -160,6 +160,33 @@ def test_hifigan_notebook_runs_without_a_trained_model(tmp_path: Path):
     assert float(changes[0]) == 0 and len(changes) == 5 and all(float(change) > 0 for change in changes[1:])
     assert streams["stderr"] == ""
     assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 13
+
+
+@pytest.mark.slow
+def test_frozen_encoder_notebook_runs(tmp_path: Path):
+    streams, shown = executed("frozen_encoder.ipynb", tmp_path)
+    found = re.findall(
+        r"^(\w+ \w+) +loss (\S+) +generator (\S+) +encoder (\S+)$", streams["stdout"], flags=re.MULTILINE
+    )
+    assert len({loss for _, loss, _, _ in found}) == 1
+    alive = {name: (float(generator) > 0, float(encoder) > 0) for name, _, generator, encoder in found}
+    assert alive == {
+        "nothing frozen": (True, True),
+        "detached weights": (True, False),
+        "detached waveform": (False, True),
+        "detached embedding": (False, False),
+    }
+    assert "as with detached weights: True" in streams["stdout"]
+    assert "norm after 1000 steps: 0.9980 of the initial norm" in streams["stdout"]
+    assert "with constants: cosine of a recording in two batches 1.0000" in streams["stdout"]
+    before, after = re.search(r"between recordings (\S+) before, (\S+) after", streams["stdout"]).groups()
+    assert float(after) > float(before)
+    changes = re.findall(r"^(frozen|detached).* cosine (\S+) -> (\S+)$", streams["stdout"], flags=re.MULTILINE)
+    assert [(name, float(last) > float(first)) for name, first, last in changes] == [
+        ("frozen", True),
+        ("detached", False),
+    ]
+    assert streams["stderr"] == "" and sum("image/png" in data for data in shown) == 1
 
 
 def test_tts_notebook_runs(tmp_path: Path):
