@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines import (
         Aligner as Aligner,
         Rave as Rave,
+        SpeakerEncoder as SpeakerEncoder,
         Synthesizer as Synthesizer,
         Vocoder as Vocoder,
         Voice as Voice,
@@ -33,6 +34,7 @@ __getattr__, __dir__ = lazy_imports(
         "pipelines": (
             "Aligner",
             "Rave",
+            "SpeakerEncoder",
             "Synthesizer",
             "Vocoder",
             "Voice",

@@ -10,9 +10,11 @@ import tyro
 from jaxvoice._version import __version__
 from jaxvoice.cli.align import Align
 from jaxvoice.cli.compare import Compare
+from jaxvoice.cli.compare_voices import CompareVoices
 from jaxvoice.cli.convert import Convert
 from jaxvoice.cli.demo_corpus import DemoCorpus
 from jaxvoice.cli.dissect import Dissect
+from jaxvoice.cli.embed import Embed
 from jaxvoice.cli.export import Export
 from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
@@ -36,6 +38,8 @@ _COMMANDS = {
     "convert": Convert,
     "transfer": Transfer,
     "voice": WriteVoice,
+    "embed": Embed,
+    "compare-voices": CompareVoices,
     "align": Align,
     "inspect": Inspect,
     "dissect": Dissect,

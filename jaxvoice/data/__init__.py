@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         Sampler as Sampler,
         SpeakerBalanced as SpeakerBalanced,
     )
+    from jaxvoice.data.speaker_table import SpeakerTable as SpeakerTable
     from jaxvoice.data.splits import split as split
     from jaxvoice.data.store import Store as Store, divide_recordings as divide_recordings, load_store as load_store
     from jaxvoice.data.utterances import (
@@ -132,6 +133,7 @@ __getattr__, __dir__ = lazy_imports(
         "corpus_check": ("Preflight", "preflight"),
         "references": ("WithReferences", "shuffle_pieces"),
         "samplers": ("LengthBuckets", "LoaderState", "BatchPlan", "RandomCrops", "Sampler", "SpeakerBalanced"),
+        "speaker_table": ("SpeakerTable",),
         "splits": ("split",),
         "store": ("Store", "divide_recordings", "load_store"),
         "utterances": ("Corpus", "RejectedUtterance", "Utterance"),

@@ -11,7 +11,7 @@ from jaxvoice.dsp.transforms import check_audio, overlapping_frames
 from jaxvoice.errors import ShapeError
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(jax.jit, static_argnames=("config", "padded"))
 @jax.named_scope("power_mel")
 def power_mel(
     audio: Float[Array, "*batch samples"],
@@ -20,22 +20,25 @@ def power_mel(
     window: Float[Array, " win_length"] | None = None,
     filters: Float[Array, "mels bins"] | None = None,
     coefficients: Float[Array, "2"] | None = None,
+    padded: bool = False,
 ) -> Float[Array, "*batch mels frames"]:
     """The mel power spectrogram, computed in float32 for every float type but float64; differentiable everywhere.
 
     **Arguments:** `audio` at `config.sample_rate`; `window`, `filters` and `coefficients` (of the previous sample and
-    of the sample itself), those of a released model, by default computed from `config`.
+    of the sample itself), those of a released model, by default computed from `config`;
+    `padded`, whether `audio` is pre-emphasised and padded already, as a part of a longer recording is.
 
-    **Returns:** an array with `samples // hop_length + 1` frames.
+    **Returns:** an array with `samples // hop_length + 1` frames, without `padded`.
 
     **Raises:** `ShapeError` for audio that is not floats, or shorter than `config.min_samples`.
     """
     check_audio(audio.shape[-1:], audio.dtype)
     samples, batch = audio.shape[-1], audio.shape[:-1]
-    if samples < config.min_samples:
+    least = config.n_fft if padded else config.min_samples
+    if samples < least:
         raise ShapeError(
-            f"audio has {samples} samples; it should have at least {config.min_samples}, so that half a frame can be "
-            "padded. Leave the clip out, or append silence."
+            f"audio has {samples} samples; it should have at least {least}, so that half a frame can be padded. Leave "
+            "the clip out, or append silence."
         )
     dtype = jnp.float64 if audio.dtype == jnp.float64 else jnp.float32
     if window is None:
@@ -45,20 +48,27 @@ def power_mel(
     if coefficients is None and config.preemphasis:
         coefficients = jnp.asarray([-config.preemphasis, 1.0], dtype)
     flat = audio.reshape(-1, samples).astype(dtype)
-    if coefficients is not None:
-        previous = jnp.concatenate([flat[:, 1:2], flat[:, :-1]], axis=1)
-        flat = coefficients[0].astype(dtype) * previous + coefficients[1].astype(dtype) * flat
-    half = config.n_fft // 2
-    if config.padding == "reflect":
-        padded = jnp.concatenate([flat[:, half:0:-1], flat, flat[:, -2 : -2 - half : -1]], axis=1)
-    else:
-        padded = jnp.pad(flat, ((0, 0), (half, half)))
+    if not padded:
+        flat = _padded(flat, config, coefficients)
     left = (config.n_fft - config.win_length) // 2
     # The window is zero outside win_length samples in the middle of each frame.
     whole = jnp.pad(window.astype(dtype), (left, config.n_fft - config.win_length - left))
-    frames = jax.vmap(lambda row: overlapping_frames(row, config.n_fft, config.hop_length))(padded)
+    frames = jax.vmap(lambda row: overlapping_frames(row, config.n_fft, config.hop_length))(flat)
     spectra = jnp.fft.rfft(frames * whole[None, None])
     power = jnp.square(spectra.real) + jnp.square(spectra.imag)
     # Reduced-precision matmuls (TF32, bfloat16) are visible in the logarithm of weak bands.
     mel = jnp.einsum("mb,nfb->nmf", filters.astype(dtype), power, precision=jax.lax.Precision.HIGHEST)
     return mel.reshape(*batch, *mel.shape[1:])
+
+
+def _padded(
+    rows: Float[Array, "rows samples"], config: PowerMelConfig, coefficients: Float[Array, "2"] | None
+) -> Float[Array, "rows padded"]:
+    """`rows` with pre-emphasis, and half a frame at both ends."""
+    if coefficients is not None:
+        previous = jnp.concatenate([rows[:, 1:2], rows[:, :-1]], axis=1)
+        rows = coefficients[0].astype(rows.dtype) * previous + coefficients[1].astype(rows.dtype) * rows
+    half = config.n_fft // 2
+    if config.padding == "reflect":
+        return jnp.concatenate([rows[:, half:0:-1], rows, rows[:, -2 : -2 - half : -1]], axis=1)
+    return jnp.pad(rows, ((0, 0), (half, half)))

@@ -20,6 +20,7 @@ _PACKAGES = (
     "hifivc",
     "waveglow",
     "rave",
+    "speaker_encoder",
 )
 
 

@@ -115,6 +115,13 @@ class CheckpointLayout(abc.ABC):
     def recognises(self, checkpoint: Checkpoint) -> bool:
         """Whether the checkpoint has this layout, by names, shapes and configuration; values are not read."""
 
+    def contains(self, checkpoint: Checkpoint) -> bool:
+        """Whether the checkpoint contains a network of this layout as a part of another model.
+
+        Such a network is imported only if the user selects the family. By default, the same as `recognises`.
+        """
+        return self.recognises(checkpoint)
+
     @abc.abstractmethod
     def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> ImportPlan:
         """The plan to import `checkpoint`.
@@ -153,6 +160,10 @@ class CheckpointLayout(abc.ABC):
         `config`. Empty if the implementation has no such file, or cannot express `config`.
         """
         return {}
+
+    def expresses(self, config: Any) -> bool:
+        """Whether models of `config` that were not imported are exported in this layout."""
+        return True
 
     def plan_export(self, config: Any, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
         """Plan the export of a model folder to this layout.

@@ -33,10 +33,14 @@ def find_family(folder: Path) -> Family:
 def recognise_checkpoint(checkpoint: Checkpoint, family: str | None = None) -> tuple[Family, CheckpointLayout]:
     """The family and the layout that recognise a checkpoint; `family` restricts the search to one family.
 
+    With `family`, its layouts may also recognise a part of another model.
+
     **Raises:** `CheckpointError`, listing what each layout looks for, if none or several do.
     """
     asked = _layouts(family)
     found = [pair for pair in asked if pair[1].recognises(checkpoint)]
+    if not found and family is not None:
+        found = [pair for pair in asked if pair[1].contains(checkpoint)]
     if len(found) == 1:
         return found[0]
     name = checkpoint.name

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.importing import import_model as import_model
     from jaxvoice.pipelines.rave import Rave as Rave
     from jaxvoice.pipelines.sources import load as load
+    from jaxvoice.pipelines.speaker_encoder import SpeakerEncoder as SpeakerEncoder
     from jaxvoice.pipelines.synthesizer import Speech as Speech, Synthesizer as Synthesizer
     from jaxvoice.pipelines.teacher_forcing import TeacherForced as TeacherForced, teacher_force as teacher_force
     from jaxvoice.pipelines.vocoder import Vocoder as Vocoder
@@ -33,6 +34,7 @@ __getattr__, __dir__ = lazy_imports(
         "importing": ("import_model",),
         "rave": ("Rave",),
         "sources": ("load",),
+        "speaker_encoder": ("SpeakerEncoder",),
         "synthesizer": ("Speech", "Synthesizer"),
         "teacher_forcing": ("TeacherForced", "teacher_force"),
         "vocoder": ("Vocoder",),

@@ -71,14 +71,14 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
     migrated = read_config_file(folder)
     about = migrated.table
     family = find_family(folder)
-    exporter = _exporting_layout(family, about.get("info"))
+    config = from_dict(family.config, about.get("config", {}), str(folder / CONFIG_FILE))
+    exporter = _exporting_layout(family, about.get("info"), config)
     if exporter is None:
         known = [one.name for one in models.FAMILIES if any(layout.exports for layout in one.layouts)]
         raise ConfigError(
             f"{folder / CONFIG_FILE} describes a model of the family {family.name}, which has no layout to "
             f"export to; families that have one are {', '.join(known)}."
         )
-    config = from_dict(family.config, about.get("config", {}), str(folder / CONFIG_FILE))
     layout = read_layout(about.get("info"), str(folder / CONFIG_FILE)) or exporter.export_layout
     with ExitStack() as files:
         tensors = migrated.renamed(_open(weights, files))
@@ -134,9 +134,9 @@ def _format(to: Path, format: Format | Literal["auto"]) -> Format:
     return format
 
 
-def _exporting_layout(family: Family, info: Any) -> CheckpointLayout | None:
-    """The layout that the model was imported from if it can be exported, or the first layout that can be exported."""
-    layouts = [layout for layout in family.layouts if layout.exports]
+def _exporting_layout(family: Family, info: Any, config: Any) -> CheckpointLayout | None:
+    """The layout that the model was imported from if it can be exported, or the first layout that can express it."""
+    layouts = [layout for layout in family.layouts if layout.exports and layout.expresses(config)]
     name = info.get("layout_name") if isinstance(info, Mapping) else None
     return next((layout for layout in layouts if layout.name == name), layouts[0] if layouts else None)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         partial_starts as partial_starts,
         window_starts as window_starts,
     )
+    from jaxvoice.models.speaker_encoder.family import FAMILY as FAMILY
     from jaxvoice.models.speaker_encoder.front_end import BUFFERS as BUFFERS
     from jaxvoice.models.speaker_encoder.lstm import (
         GE2EEncoder as GE2EEncoder,
@@ -61,6 +62,7 @@ __getattr__, __dir__ = lazy_imports(
             "partial_starts",
             "window_starts",
         ),
+        "family": ("FAMILY",),
         "front_end": ("BUFFERS",),
         "lstm": ("GE2EEncoder", "LSTMEncoder", "ProjectedLSTM", "StackedLSTM"),
         "resnet": ("ResNetSE", "ResNetState", "SEBasicBlock", "SELayer", "with_state", "without_state"),

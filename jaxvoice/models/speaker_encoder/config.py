@@ -5,6 +5,7 @@ from typing import Literal
 
 from jaxvoice.config import check_at_most, check_field, check_positive, check_types, find_preset
 from jaxvoice.dsp.mel_config import MelConfig, PowerMelConfig
+from jaxvoice.errors import ConfigError
 
 # Limits above the sizes of any network of this kind. Damaged or hostile files are rejected before memory is allocated.
 _MOST_BLOCKS, _WIDEST = 64, 16384
@@ -121,6 +122,8 @@ class SpeakerEncoderConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if isinstance(self.network, GE2EConfig) and isinstance(self.mel, PowerMelConfig) and self.mel.preemphasis:
+            raise ConfigError(f"mel.preemphasis is {self.mel.preemphasis}; it should be 0 for a GE2EConfig.")
         check_field(self, "level", self.level is None or -100 <= self.level <= 0, "lie between -100 and 0")
 
     @property

@@ -1,0 +1,238 @@
+"""Embeddings of speakers from recordings of any length."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import equinox as eqx
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Array, Float, Float32
+
+from jaxvoice.dsp.mel import bucketed_log_mel
+from jaxvoice.dsp.mel_config import MelConfig, PowerMelConfig
+from jaxvoice.dsp.power_mels import power_mel
+from jaxvoice.dsp.resampling import resample
+from jaxvoice.errors import AudioError, CheckpointError, ConfigError, ShapeError, warn_caller
+from jaxvoice.models.speaker_encoder.config import GE2EConfig, SpeakerEncoderConfig
+from jaxvoice.models.speaker_encoder.embedding import (
+    FRAMES,
+    PARTIAL_FRAMES,
+    SpeakerNetwork,
+    partial_starts,
+    window_starts,
+)
+from jaxvoice.models.speaker_encoder.family import FAMILY
+from jaxvoice.models.speaker_encoder.front_end import unit_length
+from jaxvoice.pipelines.argument_checks import validate_audio
+from jaxvoice.pipelines.recordings import Recording, read_recording, read_recordings, several
+from jaxvoice.pipelines.sources import find_model_folder, print_notices
+
+_SHORTEST, _SHORT = 0.2, 1.0  # seconds
+_MOST_ROWS = 16  # windows of a compiled program
+
+Embedding = Float32[np.ndarray, " dim"]
+
+
+class SpeakerEncoder:
+    """A speaker encoder for recordings of any length and sample rate.
+
+    A recording is scaled to the level of the configuration, and embedded in windows by the rule of the release:
+    the mean of ten windows of 2.5 s for coqui's encoders, whose norm is at most 1, and the normalised mean of windows
+    of 1.6 s for Resemblyzer's. Silence is not removed. Embeddings of different models cannot be compared.
+
+    **Attributes:** `network` (with its running statistics) and `config`.
+    """
+
+    def __init__(self, network: SpeakerNetwork, config: SpeakerEncoderConfig):
+        """**Raises:** `ConfigError` for a network of another configuration."""
+        if network.config != config:
+            raise ConfigError("The network has another configuration than config; pass the configuration it has.")
+        self.network, self.config = network, config
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SpeakerEncoder":
+        """Load the encoder at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
+
+        The licence of the weights is printed to stderr if it is known.
+
+        **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
+        without the extra `hub`.
+        """
+        folder = find_model_folder(path)
+        network, config = FAMILY.load_network(folder)
+        print_notices(folder, FAMILY)
+        return cls(network, config)
+
+    def __repr__(self) -> str:
+        return f"SpeakerEncoder({self.sample_rate} Hz, {self.dim} components)"
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the encoder in Hz, to which recordings are resampled."""
+        return self.config.sample_rate
+
+    @property
+    def dim(self) -> int:
+        """Components of an embedding."""
+        return self.config.dim
+
+    @overload
+    def embed(
+        self, audio: list[Any] | tuple[Any, ...], sample_rate: float | None = None
+    ) -> Float32[np.ndarray, "n dim"]: ...
+
+    @overload
+    def embed(self, audio: Any, sample_rate: float | None = None) -> Embedding: ...
+
+    def embed(self, audio: Any, sample_rate: float | None = None) -> Any:
+        """The embedding `(dim,)` of a recording, or an array `(n, dim)` of those of a list of recordings.
+
+        **Arguments:** `audio`, the path of a file, an `Audio`, or an array `(samples,)` at `sample_rate` Hz; or a list
+        of these. Channels of files are averaged.
+
+        **Raises:** `AudioError` for a file that cannot be read, an array without a sample rate, audio that is silent,
+        contains NaN, or is shorter than 0.2 s; `CheckpointError` if the encoder returns NaN or infinity. Warns with
+        `JaxvoiceWarning` about recordings shorter than 1 s, whose embeddings depend on what is said, and about clipped
+        recordings.
+        """
+        if not several(audio):
+            return self._embed(read_recording(audio, sample_rate, "audio"))
+        recordings = read_recordings(audio, sample_rate, "recording")
+        return np.stack([self._embed(one) for one in recordings]) if recordings else np.zeros((0, self.dim), np.float32)
+
+    def similarity(self, a: Any, b: Any, sample_rate: float | None = None) -> Any:
+        """The cosine of the angle between two embeddings, from -1 to 1.
+
+        **Arguments:** `a` and `b`, recordings as for `embed`, or embeddings: arrays of shape `(dim,)` or `(n, dim)`.
+
+        **Returns:** a number; for lists or `(n, dim)`, an array with a row for each of `a`, and a column for each of
+        `b`.
+
+        **Raises:** `ShapeError` for embeddings with another number of components, or whose norm is 0; otherwise as
+        `embed`.
+        """
+        first, second = (self._embeddings(value, sample_rate, name) for value, name in ((a, "a"), (b, "b")))
+        return cosines(first, second)
+
+    def _embeddings(self, value: Any, sample_rate: float | None, name: str) -> Float32[np.ndarray, "*n dim"]:
+        if isinstance(value, np.ndarray | Array) and (value.ndim == 2 or value.shape == (self.dim,)):
+            if value.shape[-1] != self.dim:
+                raise ShapeError(
+                    f"{name} has shape {value.shape}; it should have {self.dim} components, the embedding of this "
+                    "encoder. Embeddings of different encoders cannot be compared."
+                )
+            return np.asarray(value, np.float32)
+        return self.embed(value, sample_rate)
+
+    def _embed(self, recording: Recording) -> Embedding:
+        audio = self._prepared(recording)
+        total, count = np.zeros(self.dim), 0
+        for windows in _batches(self._windows(audio)):
+            rows = len(windows)
+            # Few programs are compiled: the number of rows is a power of two.
+            size = 1 << (rows - 1).bit_length()
+            padded = np.concatenate([windows, np.repeat(windows[-1:], size - rows, axis=0)])
+            embeddings = np.asarray(self._function(self.network, jnp.asarray(padded)))[:rows]
+            total, count = total + embeddings.sum(axis=0, dtype=np.float64), count + rows
+        mean = (total / count).astype(np.float32)
+        if not np.isfinite(mean).all():
+            raise CheckpointError("The encoder returned NaN or infinity; its weights are probably damaged.")
+        if self._in_partials:
+            mean /= max(float(np.linalg.norm(mean)), 1e-12)
+        return mean
+
+    def _prepared(self, recording: Recording) -> Float32[np.ndarray, " samples"]:
+        """The samples of `recording` at the rate and the level of the encoder."""
+        if recording.seconds < _SHORTEST:
+            raise AudioError(
+                f"{recording.name} is {recording.seconds:.3f} s long; it should be at least {_SHORTEST} s, and some "
+                "seconds for a reliable embedding. Use a longer recording of the speaker."
+            )
+        if recording.seconds < _SHORT:
+            warn_caller(
+                f"{recording.name} is {recording.seconds:.2f} s long; embeddings of less than {_SHORT:g} s depend on "
+                "what is said more than on the speaker. Use a longer recording."
+            )
+        samples = validate_audio(resample(recording.samples, recording.sample_rate, self.sample_rate))
+        return scaled_to_level(samples, self.config)
+
+    @property
+    def _in_partials(self) -> bool:
+        return isinstance(self.config.network, GE2EConfig) and isinstance(self.config.mel, PowerMelConfig)
+
+    def _windows(self, audio: Float32[np.ndarray, " samples"]) -> Iterator[np.ndarray]:
+        """The windows of which the embedding is the mean: of audio, or of mels."""
+        mel = self.config.mel
+        if self._in_partials:
+            assert isinstance(mel, PowerMelConfig)
+            starts = partial_starts(len(audio), self.config)
+            half, window = mel.n_fft // 2, (PARTIAL_FRAMES - 1) * mel.hop_length + mel.n_fft
+            end = int(starts[-1]) + PARTIAL_FRAMES * mel.hop_length
+            audio = np.pad(audio, (0, max(0, end - len(audio))))
+            padded = np.pad(audio, half, mode="reflect" if mel.padding == "reflect" else "constant")
+            yield from (padded[start : start + window] for start in starts)
+            return
+        if isinstance(mel, MelConfig):
+            frames, window = bucketed_log_mel(audio, mel).T, FRAMES
+        else:
+            frames, window = audio, FRAMES * mel.hop_length
+        if len(frames) <= window:
+            yield frames
+            return
+        yield from (frames[start : start + window] for start in window_starts(len(frames), window))
+
+    @cached_property
+    def _function(self) -> Any:
+        mel = self.config.mel
+
+        @eqx.filter_jit
+        def of_windows(network: SpeakerNetwork, windows: Float[Array, "rows size"]) -> Float[Array, "rows dim"]:
+            return network(windows)
+
+        @eqx.filter_jit
+        def of_partials(network: SpeakerNetwork, windows: Float[Array, "rows size"]) -> Float[Array, "rows dim"]:
+            assert isinstance(mel, PowerMelConfig)
+            return unit_length(network.embed_mels(power_mel(windows, mel, padded=True).swapaxes(-1, -2)))
+
+        return of_partials if self._in_partials else of_windows
+
+
+def cosines(a: Float[np.ndarray, "*n dim"], b: Float[np.ndarray, "*m dim"]) -> Any:
+    """The cosines of the angles between embeddings: a number for two vectors, otherwise an array `(*n, *m)`.
+
+    **Raises:** `ShapeError` if the numbers of components differ, or the norm of an embedding is 0.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape[-1] != b.shape[-1]:
+        raise ShapeError(
+            f"The embeddings have {a.shape[-1]} and {b.shape[-1]} components; they should be of the same encoder."
+        )
+    norms = [np.linalg.norm(one, axis=-1, keepdims=True) for one in (a, b)]
+    if not all((norm > 0).all() for norm in norms):
+        raise ShapeError("An embedding has a norm of 0; the cosine of its angle is undefined. Compute it again.")
+    result = np.clip((a / norms[0]) @ (b / norms[1]).T, -1.0, 1.0)
+    return float(result) if result.ndim == 0 else result.astype(np.float32)
+
+
+def scaled_to_level(
+    samples: Float32[np.ndarray, " samples"], config: SpeakerEncoderConfig
+) -> Float32[np.ndarray, " samples"]:
+    """`samples` with the root mean square that `config.level` states; louder ones may keep their level."""
+    if config.level is None:
+        return samples
+    level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    gain = 10 ** (config.level / 20) / max(level, 1e-12)
+    return samples if config.only_raise and gain < 1 else samples * np.float32(gain)
+
+
+def _batches(windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    rows: list[np.ndarray] = []
+    for window in windows:
+        rows.append(window)
+        if len(rows) == _MOST_ROWS:
+            yield np.stack(rows)
+            rows = []
+    if rows:
+        yield np.stack(rows)

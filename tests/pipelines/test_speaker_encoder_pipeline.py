@@ -1,0 +1,159 @@
+"""Embeddings of recordings by the pipeline, compared with those of the networks; unusual recordings."""
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import soundfile
+from jax import numpy as jnp
+
+import jaxvoice
+from jaxvoice.dsp import log_mel
+from jaxvoice.errors import AudioError, CheckpointError, ConfigError, JaxvoiceWarning, ShapeError
+from jaxvoice.models.speaker_encoder import FAMILY, build, embed, embed_windows
+from jaxvoice.pipelines.speaker_encoder import SpeakerEncoder, cosines, scaled_to_level
+from tests.models.speaker_encoder.released import mels
+from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL
+
+RATE = 16000
+REFLECTED = dataclasses.replace(GE2E, mel=dataclasses.replace(GE2E.mel, padding="reflect"))
+ZEROS = dataclasses.replace(GE2E, mel=dataclasses.replace(GE2E.mel, padding="zeros"))
+
+
+def pipeline(config):
+    return SpeakerEncoder(build(config, key=jax.random.key(0)), config)
+
+
+def speech(seconds, seed=0):
+    noise = np.random.default_rng(seed).normal(size=round(seconds * RATE))
+    return (0.05 * noise * (1 + np.sin(np.arange(noise.size) / 2000))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return pipeline(SMALL)
+
+
+@pytest.mark.parametrize("config", [SMALL, LSTM_SMALL, REFLECTED, ZEROS], ids=["resnet", "lstm", "reflected", "zeros"])
+@pytest.mark.parametrize("seconds", [1.3, 5.03])
+def test_embeddings_equal_those_of_the_network(config, seconds):
+    one = pipeline(config)
+    audio = speech(seconds)
+    expected = eqx.filter_jit(embed)(one.network, jnp.asarray(scaled_to_level(audio, config)))
+    np.testing.assert_allclose(one.embed(audio, RATE), expected, atol=2e-6)
+
+
+def test_encoders_of_mels_read_recordings():
+    one = pipeline(dataclasses.replace(LSTM_SMALL, mel=mels(20)))
+    audio = speech(4)
+    mel = log_mel(jnp.asarray(scaled_to_level(audio, one.config)), one.config.mel).T
+    np.testing.assert_allclose(one.embed(audio, RATE), eqx.filter_jit(embed_windows)(one.network, mel), atol=2e-6)
+
+
+def test_files_arrays_and_lists_give_the_same_embeddings(encoder, tmp_path):
+    audio = speech(1.5)
+    soundfile.write(tmp_path / "a.wav", audio, RATE, subtype="FLOAT")
+    alone = encoder.embed(audio, RATE)
+    np.testing.assert_array_equal(encoder.embed(tmp_path / "a.wav"), alone)
+    both = encoder.embed([jaxvoice.read_audio(tmp_path / "a.wav"), tmp_path / "a.wav"])
+    np.testing.assert_array_equal(both, [alone, alone])
+    assert encoder.embed([]).shape == (0, 12)
+
+
+def test_other_sample_rates_give_similar_embeddings(encoder):
+    time = np.arange(3 * 48000) / 48000
+    high = sum(np.sin(2 * np.pi * f * time * (1 + 0.01 * np.sin(3 * time))) / f for f in (150, 450, 1050, 2700))
+    high = (20 * high).astype(np.float32)
+    assert encoder.similarity(encoder.embed(high, 48000), encoder.embed(high[::3], RATE)) > 0.999
+
+
+def test_levels_are_those_of_the_configuration():
+    audio = speech(1)
+    for config, gain, expected in (
+        (SMALL, 1.0, -27),
+        (SMALL, 100.0, -27),
+        (dataclasses.replace(SMALL, level=None), 2, None),
+    ):
+        scaled = scaled_to_level(np.float32(gain) * audio, config)
+        if expected is None:
+            np.testing.assert_array_equal(scaled, np.float32(gain) * audio)
+        else:
+            np.testing.assert_allclose(10 * np.log10(np.mean(scaled.astype(np.float64) ** 2)), expected, atol=1e-4)
+    raised = dataclasses.replace(SMALL, level=-30.0, only_raise=True)
+    np.testing.assert_array_equal(scaled_to_level(100 * audio, raised), 100 * audio)
+    np.testing.assert_allclose(np.sqrt(np.mean(scaled_to_level(0.01 * audio, raised) ** 2)), 10**-1.5, rtol=1e-4)
+
+
+def test_similarity_is_the_cosine(encoder):
+    a, b = np.eye(12, dtype=np.float32)[:2]
+    assert encoder.similarity(a, 3 * a) == 1.0
+    assert encoder.similarity(a, np.array([3, 4, *[0] * 10], np.float32)) == pytest.approx(0.6)
+    np.testing.assert_allclose(encoder.similarity(np.stack([a, b]), np.stack([a, b, -a])), [[1, 0, -1], [0, 1, 0]])
+    audio = speech(1.2)
+    assert encoder.similarity(audio, encoder.embed(audio, RATE), RATE) == pytest.approx(1, abs=1e-6)
+    assert encoder.similarity([audio], [audio, audio], RATE).shape == (1, 2)
+
+
+def test_unsuitable_arguments_raise_errors(encoder, tmp_path):
+    with pytest.raises(AudioError, match="silent"):
+        encoder.embed(np.zeros(RATE, np.float32), RATE)
+    with pytest.raises(AudioError, match=r"audio is 0\.100 s long; it should be at least 0\.2 s"):
+        encoder.embed(speech(0.1), RATE)
+    with pytest.raises(AudioError, match=r"recording 2 is 0\.100 s long"):
+        encoder.embed([speech(1), speech(0.1)], RATE)
+    with pytest.raises(AudioError, match="sample_rate is None"):
+        encoder.embed(speech(1))
+    with pytest.raises(AudioError, match="NaN or infinite in 1 of"):
+        encoder.embed(np.concatenate([speech(1), [np.nan]]).astype(np.float32), RATE)
+    with pytest.raises(AudioError):
+        encoder.embed(tmp_path / "missing.wav")
+    with pytest.warns(JaxvoiceWarning, match=r"0\.50 s long; embeddings of less than 1 s"):
+        encoder.embed(speech(0.5), RATE)
+    with pytest.raises(ShapeError, match=r"b has shape \(3, 13\); it should have 12 components"):
+        encoder.similarity(np.ones(12, np.float32), np.ones((3, 13), np.float32))
+    with pytest.raises(ShapeError, match="12 and 13 components"):
+        cosines(np.ones(12), np.ones(13))
+    with pytest.raises(ShapeError, match="norm of 0"):
+        cosines(np.zeros(12), np.ones(12))
+    with pytest.raises(ConfigError, match="another configuration"):
+        SpeakerEncoder(encoder.network, LSTM_SMALL)
+    damaged = eqx.tree_at(lambda network: network.fc.bias, encoder.network, jnp.full(12, jnp.nan))
+    with pytest.raises(CheckpointError, match="NaN or infinity"):
+        SpeakerEncoder(damaged, SMALL).embed(speech(1), RATE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SMALL, ZEROS], ids=["resnet", "ge2e"])
+def test_recordings_of_an_hour_are_embedded(config):
+    minute = speech(60)
+    one = pipeline(config)
+    hour = one.embed(np.tile(minute, 60), RATE)
+    assert one.similarity(hour, one.embed(minute, RATE)) > 0.999
+
+
+def test_saved_encoders_give_the_same_embeddings(encoder, tmp_path):
+    FAMILY.save_network(tmp_path / "model", encoder.network, SMALL)
+    audio = speech(1.2)
+    loaded = jaxvoice.SpeakerEncoder.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.embed(audio, RATE), encoder.embed(audio, RATE))
+
+
+def test_weights_of_resemblyzer_give_the_embeddings_of_torch(tmp_path):
+    folder = Path(os.environ.get("JAXVOICE_WHEELS", os.devnull))
+    wheel = max((path for path in folder.glob("*.whl") if path.name.lower().startswith("resemblyzer-")), default=None)
+    if wheel is None:
+        pytest.skip("JAXVOICE_WHEELS names no folder with the wheel (pip download --no-deps resemblyzer)")
+    from experiments.benchmarks.torch_speaker_encoder import load
+
+    (tmp_path / "pretrained.pt").write_bytes(zipfile.ZipFile(wheel).read("resemblyzer/pretrained.pt"))
+    jaxvoice.import_model(tmp_path / "pretrained.pt", tmp_path / "model")
+    ours, theirs = jaxvoice.SpeakerEncoder.load(tmp_path / "model"), load(wheel)
+    for seconds in (1.0, 1.7, 6.3):
+        for gain in (0.2, 2.0):
+            audio = np.float32(gain) * speech(seconds)
+            np.testing.assert_allclose(ours.embed(audio, RATE), theirs.embed(audio, RATE), atol=1e-4)
