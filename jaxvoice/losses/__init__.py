@@ -20,5 +20,12 @@ from jaxvoice.losses.masked import (
     masked_mean as masked_mean,
     mel_loss as mel_loss,
 )
+from jaxvoice.losses.speakers import (
+    angular_prototypical_loss as angular_prototypical_loss,
+    ge2e_contrast_loss as ge2e_contrast_loss,
+    ge2e_logits as ge2e_logits,
+    ge2e_softmax_loss as ge2e_softmax_loss,
+    speaker_classification_loss as speaker_classification_loss,
+)
 
 __dir__ = list_public(globals())
