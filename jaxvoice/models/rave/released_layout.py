@@ -1,7 +1,7 @@
 """The layout of released checkpoints of RAVE: runs of the release, and its TorchScript exports."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -24,9 +24,11 @@ from jaxvoice.models.rave.released_config import released_config
 from jaxvoice.models.rave.released_layers import EMA, is_earlier_version, layers_of, main_prefixes
 from jaxvoice.models.rave.training_tensors import (
     DISCRIMINATOR,
+    MEL_FILTERS,
     is_table,
     plan_training_export,
     plan_training_import,
+    tables,
     with_weight_norm,
 )
 from jaxvoice.models.rave.weights import (
@@ -47,7 +49,7 @@ from jaxvoice.weights.archive import Archive, Tensors
 from jaxvoice.weights.file_layout import FileLayout, plan_export
 from jaxvoice.weights.gin_files import GinFile, read_gin
 from jaxvoice.weights.mismatches import format_name
-from jaxvoice.weights.rules import Plan, Spec
+from jaxvoice.weights.rules import Plan, Spec, matches
 from jaxvoice.weights.schemas import migrate
 from jaxvoice.weights.training_files import TRAINING_FILE
 
@@ -110,6 +112,7 @@ class RaveLayout(CheckpointLayout):
             if name.startswith(prefix)
         }
         config, assumed = _config(checkpoint, shapes, prefix)
+        _check_mel_filters(archive.tensors, prefix, config, where, options.ignore)
         renamed = archive.with_tensors(_with_current_names(archive.tensors, shapes, config, prefix))
         taps = _taps(shapes, config)
         wanted = rave_shapes(config, taps)
@@ -221,6 +224,21 @@ def _with_average(tensors: Tensors, prefix: str, where: str) -> Tensors:
             f"{format_name(absent[0])}; the file is damaged. Omit --part."
         )
     return tensors.renamed(names)
+
+
+def _check_mel_filters(tensors: Tensors, prefix: str, config: RaveConfig, where: str, ignored: Sequence[str]) -> None:
+    """Raise `CheckpointError` if the file contains other mel filters than those that the model computes."""
+    if config.encoder.input != "mel":
+        return
+    ours = tables(config)[MEL_FILTERS]
+    skipped = {name for names in matches(ignored, tensors).values() for name in names}
+    for name in tensors:
+        other = name.startswith(prefix) and name.endswith("mel_scale.fb") and name not in skipped
+        if other and not (tensors.info(name).shape == ours.shape and np.allclose(tensors[name], ours, atol=1e-3)):
+            raise CheckpointError(
+                f"{format_name(name)} in {where} contains other mel filters than those that the model computes, from 0 "
+                f"Hz to half of its sample rate, {config.sample_rate} Hz. Pass the config.gin of its run with --config."
+            )
 
 
 def _config(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], prefix: str) -> tuple[RaveConfig, list[str]]:

@@ -24,6 +24,8 @@ from jaxvoice.weights.training_files import TrainingPart, TrainingPlan
 
 DISCRIMINATOR = "discriminator."
 """Prefix of the names of the discriminators."""
+MEL_FILTERS = "spectrogram.mel_scale.fb"
+"""Name of the mel filters `(bins, mels)` of models with mel input."""
 SCALES = (2048, 1024, 512, 256, 128)
 """Samples of the frames of the spectral distances of the release."""
 
@@ -193,7 +195,7 @@ def _model_tables(config: RaveConfig) -> dict[str, np.ndarray]:
         corners = htk_corners(mel.num_mels, config.sample_rate / 2)
         filters = triangular_filters(corners, config.sample_rate, mel.n_fft, equal_area=False)
         found["spectrogram.spectrogram.window"] = hann_window(mel.n_fft)
-        found["spectrogram.mel_scale.fb"] = np.asarray(filters.T, np.float32)
+        found[MEL_FILTERS] = np.asarray(filters.T, np.float32)
     return found
 
 

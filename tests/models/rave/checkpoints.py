@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import librosa
 import numpy as np
 import torch
 from jax import numpy as jnp
@@ -117,7 +118,9 @@ def training_arrays(config, seed=3):
     if config.encoder.input == "mel":
         size, mels = config.encoder.mel.n_fft, config.encoder.mel.num_mels
         arrays["spectrogram.spectrogram.window"] = torch.hann_window(size).numpy()
-        arrays["spectrogram.mel_scale.fb"] = random.uniform(0, 1, (size // 2 + 1, mels)).astype(np.float32)
+        filters = librosa.filters.mel(sr=config.sample_rate, n_fft=size, n_mels=mels, htk=True, norm=None).T
+        # With rounding of its own, so that values which are computed again differ.
+        arrays["spectrogram.mel_scale.fb"] = (filters + random.uniform(0, 1e-5, filters.shape)).astype(np.float32)
     return arrays
 
 

@@ -12,7 +12,7 @@ from jaxvoice.models.rave import FAMILY, NoiseConfig
 from jaxvoice.models.rave.released_layers import DecoderShape
 from jaxvoice.pipelines import import_model
 from tests.models.rave import torch_modules
-from tests.models.rave.checkpoints import arrays_of, gin_of, run_of, taps_of, tensors_of
+from tests.models.rave.checkpoints import arrays_of, gin_of, run_of, taps_of, tensors_of, training_arrays
 from tests.models.rave.small import CONFIGS, SMALL, random_model
 
 
@@ -116,6 +116,22 @@ def test_strides_of_the_noise_of_v1(tmp_path):
     torch.save({**tensors, size: torch.tensor(4)}, given)
     with pytest.raises(CheckpointError, match=r"NoiseGenerator.ratios is \[1, 2\] in .*2 convolutions for 4 samples"):
         import_model(given, tmp_path / "model")
+
+
+def test_mel_filters_of_another_sample_rate_raise_an_error(tmp_path):
+    config = CONFIGS["mel"]
+    tensors = tensors_of(arrays_of(random_model(config)) | training_arrays(config))
+    torch.save({"state_dict": tensors}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=r"mel_scale.fb in x.ckpt contains other mel filters .* 44100 Hz"):
+        import_model(tmp_path / "x.ckpt", tmp_path / "model", config=gin_file(tmp_path, config, SAMPLING_RATE=44100))
+    import_model(tmp_path / "x.ckpt", tmp_path / "model", config=gin_file(tmp_path, config))
+    options = {"config": gin_file(tmp_path, config, SAMPLING_RATE=44100), "ignore": [r".*mel_scale\.fb"]}
+    import_model(tmp_path / "x.ckpt", tmp_path / "ignored", **options)
+
+
+def gin_file(folder, config, **changes):
+    (folder / "given.gin").write_text(gin_of(config, **changes), encoding="utf-8")
+    return folder / "given.gin"
 
 
 def test_strides_of_large_ratios_are_found_at_once():
