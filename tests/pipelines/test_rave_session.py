@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from jaxvoice.errors import AudioError, ConfigError, ShapeError
 from jaxvoice.models.rave import FAMILY, BottleneckConfig, NoiseConfig
 from jaxvoice.pipelines import Rave
-from tests.models.rave.small import CONFIGS, SMALL
+from tests.models.rave.small import CONFIGS, SMALL, random_model
 from tests.pipelines.test_rave_pipeline import pipeline, with_pca
 
 HOP = SMALL.hop_length
@@ -129,6 +130,28 @@ def test_random_numbers_do_not_depend_on_blocks(audio):
     np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
     for i, j in ((0, 2), (0, 3), (2, 3)):
         assert np.abs(found[i] - found[j]).max() > 1e-3
+
+
+def test_noise_of_the_generator_is_drawn_in_a_session():
+    """The noise of a session and that of the pipeline are equally loud; each seed has its own."""
+    model = random_model(CONFIGS["noise"])
+    weight = model.network.decoder.noise_module.net[-1].weight
+    model = eqx.tree_at(lambda m: m.network.decoder.noise_module.net[-1].weight, model, 1000 * weight)
+    rave = Rave(model, CONFIGS["noise"])
+    latents = np.random.default_rng(0).standard_normal((6, 24)).astype(np.float32)
+    delay = rave.stream().decoder_delay
+    silent = jax.jit(lambda z: model.network.decode(z, model.state, inference=True)[0])(latents.T)
+    silent = np.asarray(silent)[: 24 * HOP - delay, 0]
+
+    def noise(seed):
+        return rave.stream(seed=seed).decode(latents)[delay:] - silent
+
+    first, second, default = noise(1), noise(2), noise(None)
+    whole = rave.decode(latents, seed=1)[: len(silent)] - silent
+    assert whole.std() > 0.01
+    assert all(0.7 < one.std() / whole.std() < 1.4 for one in (first, second, default))
+    assert all(abs(np.corrcoef(one, first)[0, 1]) < 0.5 for one in (second, default, whole))
+    np.testing.assert_array_equal(default, noise(0))
 
 
 def test_latents_and_audio_may_be_changed(audio):
