@@ -318,6 +318,8 @@ def test_modules_in_all_containers_are_tagged(pair):
     x = jnp.ones(3)
     for function in (functools.partial(pair, scale=2.0), jax.tree_util.Partial(pair, scale=2.0), pair.step):
         assert "net.layers.a.0" in dissect.capture(dissect.tag(function, "net"))(x)[1]
+    merged = dissect.tag(pair.step, merged=["layers"])
+    assert list(dissect.capture(merged)(x)[1]) == ["a.0"]
     named = dissect.tag(freeze({"conv": Conv1d(2, 2, 3, key=jax.random.key(0))}))
     assert named["conv"].path == "conv"
     assert freeze(dissect.tag({"conv": Conv1d(2, 2, 3, key=jax.random.key(0))}))["conv"].path == "conv"
