@@ -182,6 +182,18 @@ def test_blocks_that_are_not_finite_do_not_change_the_session(audio):
         np.testing.assert_array_equal(first(block), second(block))
 
 
+def test_results_that_are_not_finite_raise(audio):
+    session, block = pipeline().stream(), audio[0][: 4 * HOP]
+    expected = session(block)
+    latents = np.random.default_rng(0).choice(np.float32([-3e38, 3e38]), (6, 20))
+    with pytest.raises(
+        AudioError, match=r"The samples of the block contain NaN or infinity; the latents .* Call reset"
+    ):
+        session.decode(latents)
+    session.reset()
+    np.testing.assert_array_equal(session(block), expected)
+
+
 def test_invalid_blocks_raise():
     session = pipeline().stream()
     for block, message in (
