@@ -11,7 +11,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, PRNGKeyArray, Shaped
 
-from jaxvoice.config import differences
+from jaxvoice.config import differences, format_value
 from jaxvoice.errors import AudioError, ConfigError
 from jaxvoice.models.rave.adaptation import pieces_of, with_statistics
 from jaxvoice.models.rave.config import RaveConfig
@@ -283,10 +283,12 @@ class Rave:
 
         **Raises:** `ConfigError` for a model with several channels and `channels` other than 1, or an invalid `seed`.
         """
-        if channels < 1 or (channels > 1 and self.channels > 1):
+        whole = isinstance(channels, int | np.integer) and not isinstance(channels, bool)
+        if not whole or channels < 1 or (channels > 1 and self.channels > 1):
+            several = self.channels > 1
             raise ConfigError(
-                f"channels is {channels}; it should be "
-                + ("1, because the model itself has several channels." if self.channels > 1 else "at least 1.")
+                f"channels is {format_value(channels)}; it should be "
+                + ("1, because the model itself has several channels." if several else "a whole number of at least 1.")
             )
         return RaveSession(
             self._inference.network,
@@ -296,7 +298,7 @@ class Rave:
             quantizes=self.quantizes,
             noise_key=_key(0 if seed is None else seed, _NOISE) if self._has_noise else None,
             key=_key(seed, _LATENTS),
-            rows=channels,
+            rows=int(channels),
         )
 
     @property
@@ -379,6 +381,10 @@ class Rave:
         """Raise `ConfigError` unless the latents of `encoder` can be those of this model."""
         if encoder is None or encoder is self:
             return
+        if not isinstance(encoder, Rave):
+            raise ConfigError(
+                f"encoder is {format_value(encoder)}; it should be a Rave. Load the model with Rave.load."
+            )
         properties = {
             "latents": (encoder._kind_of_latents, self._kind_of_latents),
             "latents per frame": (encoder.latent_size, self.latent_size),

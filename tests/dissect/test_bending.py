@@ -205,7 +205,11 @@ def test_interpolation_weights_are_normalised(layers):
         np.testing.assert_allclose(array, expected, rtol=1e-6)
     same = dissect.interpolate([layers, other], [5.0, 0.0])
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(layers), strict=True))
-    for weights, message in (([1.0], "1 weights for 2 models"), ([0.0, 0.0], "one of them positive")):
+    for weights, message in (
+        ([1.0], "1 weights for 2 models"),
+        ([0.0, 0.0], "one of them positive"),
+        (["a", 1.0], r"weights are \['a', 1.0\]; they should be numbers"),
+    ):
         with pytest.raises(ConfigError, match=message):
             dissect.interpolate([layers, other], weights)
     for weights in ([1.0, -1.0], [float("nan"), 1.0]):
@@ -309,6 +313,7 @@ def test_wrong_controls_raise_errors(layers):
         (lambda: Bend(abs, "a"), "operation is .*; it should be one of Scale, "),
         (lambda: Bend(Scale(), "("), "should be a regular expression"),
         (lambda: Bend(Scale(), ()), "have a pattern"),
+        (lambda: Bend(Scale(), 3), "names is 3; it should have a pattern"),
         (lambda: BendingConfig((Scale(),)), "should contain Bend only"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -376,6 +381,8 @@ def test_configurations_survive_json(tmp_path):
     assert list(EVERY.controls) == ["gain", "wet", "mix"]
     assert Bend(Bias(0.5), "a", on="activations") in EVERY and Bend(Bias(0.6), "a") not in EVERY
     assert len(EVERY + EVERY) == 22
+    with pytest.raises(ConfigError, match=r"x\.json cannot be written \(No such file or directory\)"):
+        EVERY.save(tmp_path / "missing" / "x.json")
     with pytest.raises(ConfigError, match="has no registered name, so it cannot be saved"):
         BendingConfig((Bend(Apply(lambda x: x), "a"),)).to_json()
     with pytest.raises(ConfigError, match="already registered"):

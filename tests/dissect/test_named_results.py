@@ -331,6 +331,8 @@ def test_unknown_names_and_wrong_edits_raise_an_error(generator, mel):
         dissect.capture(tagged, "ups.7")(mel)
     with pytest.raises(ConfigError, match=r"'conv_pre' matches none of the 0 named.*dissect.tag\(model\)"):
         dissect.capture(generator, "conv_pre")(mel)
+    with pytest.raises(ConfigError, match="'asarray' converts an array to NumPy, so that it cannot be traced"):
+        dissect.capture(np.asarray)(mel)
     for edit in (lambda x: x[..., :1], lambda x: x.astype(jnp.bfloat16)):
         with pytest.raises(ShapeError, match=r"edit of 'conv_pre' is .*; it should be float32\[2, 7, 16\]"):
             dissect.capture(tagged, edit={"conv_pre": edit})(mel)

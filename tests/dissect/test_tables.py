@@ -179,6 +179,9 @@ def test_weights_have_statistics_and_kernels(key):
     np.testing.assert_allclose(found, (kernel.min(), kernel.max(), kernel.mean(), kernel.std()), rtol=1e-5)
     assert (rows["scale"].mean, rows["scale"].max) == (2.0, 3.0)
     assert len(rows) == 5
+    assert dissect.weights(np.ones(3, np.float32))[0].shape == (3,) and len(dissect.weights({})) == 0
+    with pytest.raises(ConfigError, match="model is of type object, which is no pytree of arrays"):
+        dissect.weights(object())
     skeleton = eqx.filter_eval_shape(lambda: model["conv"])
     (shape_only,) = dissect.weights(skeleton, match="weight$", folded=True)
     assert shape_only.shape == (3, 2, 5) and shape_only.mean is None

@@ -351,6 +351,7 @@ def test_arguments_of_parts_are_checked_at_once(rave, audio, tmp_path):
         (lambda: rave.transfer_parts(tmp_path / "no.wav"), AudioError, "missing"),
         (lambda: rave.transfer_parts(audio, RATE, seed="a"), ConfigError, "seed is 'a'"),
         (lambda: rave.transfer_parts(audio, RATE, encoder=stereo), ConfigError, "audio channels of the encoder are 2"),
+        (lambda: rave.transfer(audio, RATE, encoder="voice"), ConfigError, "encoder is 'voice'; it should be a Rave"),
         (lambda: stereo.transfer_parts(tmp_path / "mono.wav"), AudioError, r"it should be \(2, samples\)"),
     ):
         with pytest.raises(error, match=message):

@@ -209,5 +209,6 @@ def test_invalid_blocks_raise():
         session.decode(np.zeros((5, 3), np.float32))
     with pytest.raises(ConfigError, match="channels is 2; it should be 1, because the model"):
         pipeline(STEREO).stream(channels=2)
-    with pytest.raises(ConfigError, match="channels is 0"):
-        pipeline().stream(channels=0)
+    for channels in (0, 1.5, "2", True):
+        with pytest.raises(ConfigError, match=f"channels is {channels!r}; it should be a whole number of at least 1"):
+            pipeline().stream(channels=channels)
