@@ -106,11 +106,13 @@ class Bend:
                 "Apply."
             )
         key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
+        others = []
         if isinstance(self.operation, Mix):
-            others = [_source(sources, source, name) for source in self.operation.sources]
-            new = self.operation(key, x, controls, others)
-        else:
-            new = self.operation(key, x, controls)
+            others = [[_source(sources, source, name) for source in self.operation.sources]]
+        try:
+            new = self.operation(key, x, controls, *others)
+        except ShapeError as failure:
+            raise ShapeError(f"{type(self.operation).__name__} cannot change {name!r}. {failure}") from failure
         new = check_replacement(f"The result of {type(self.operation).__name__} for {name!r}", new, x)
         if self.amount == 1:
             return new

@@ -326,7 +326,7 @@ def test_operations_that_do_not_fit_raise_errors(generator, layers, mel):
         dissect.bend(call, [Bend(Scale(), "up.0")])(generator, mel)
     with pytest.raises(ConfigError, match=r"'a\.wieght' matches no weight .*; the nearest are a\.weight"):
         dissect.bend_weights(layers, [Bend(Scale(), r"a.wieght", on="weights")])
-    with pytest.raises(ShapeError, match=r"mask has 2 factors; it should have 4, the length of axis -1"):
+    with pytest.raises(ShapeError, match=r"Channels cannot change 'a'\. The mask has 2 factors; it should have 4, the"):
         dissect.bend(call, [Bend(Channels((1.0, 0.0)), "a")])(layers, x)
     with pytest.raises(ShapeError, match=r"axis is 3; it should be an axis of an array of shape \(5, 4\)"):
         dissect.bend(call, [Bend(Mask(0.5, axes=(3,)), "a")])(layers, x)
