@@ -146,11 +146,15 @@ class RaveSession:
         return self._audio(audio)
 
     def finish(self) -> Float32[np.ndarray, "*channels samples"]:
-        """The audio after the last block, as after silence, of at least `latency` samples; the session starts again."""
+        """The audio after the last block, as after silence, of at least `latency` samples; the session starts again.
+
+        **Raises:** `AudioError` if the audio is NaN or infinite, as in `decode`.
+        """
         silence = np.zeros((self._rows, -(-self.latency // self.hop_length) * self.hop_length, self._channels))
-        audio = self._audio(self._decoder(self._encoder(silence.astype(np.float32))))
+        audio = self._decoder(self._encoder(silence.astype(np.float32)))
         self.reset()
-        return audio
+        check_results("last samples", "the level of an earlier block is too high", audio)
+        return self._audio(audio)
 
     def reset(self) -> None:
         """Start again, without what was heard before."""
