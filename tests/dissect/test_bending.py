@@ -280,6 +280,8 @@ def test_wrong_controls_raise_errors(layers):
     for value, message in (
         (3.0, r"'gain' is 3.0; it should be in \[0.0, 2.0\]"),
         (float("nan"), "'gain' is nan; it should be a finite number"),
+        (1e39, r"'gain' is 1e\+39; it should be a finite number \(float32\)"),
+        (10**400, "'gain' is a number of 1329 bits; it should be a number"),
         ("loud", "'gain' is 'loud'; it should be a number"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -304,6 +306,8 @@ def test_wrong_controls_raise_errors(layers):
         (lambda: OrderedMask(Control("k")), r"it should be in \[0, 1\]. Give the control low=0 and high=1"),
         (lambda: Noise(-1.0), "std is -1.0; it should be at least 0"),
         (lambda: Scale(float("nan")), "should be a finite number"),
+        (lambda: Control("a", 1e39), r"Control.default is 1e\+39; it should be at most 3.40282e\+38 in size"),
+        (lambda: Control("a", low=-1e308), r"Control.low is -1e\+308; it should be at most 3.40282e\+38 in size"),
         (lambda: Channels(()), "a tuple of finite numbers"),
         (lambda: Mix(("a",), (1.0,)), "a number for x and each source"),
         (lambda: Mix(("a",), (1.0, Control("c"))), "at least 0, or controls with low=0"),
