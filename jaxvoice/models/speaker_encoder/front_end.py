@@ -3,12 +3,13 @@
 import equinox as eqx
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxvoice.dsp.mel_config import PowerMelConfig
 from jaxvoice.dsp.power_mels import power_mel
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.speaker_encoder.config import SpeakerEncoderConfig
+from jaxvoice.nn import length_mask, masked
 from jaxvoice.nn._inputs import check_input
 
 BUFFERS = ("torch_spec",)
@@ -61,10 +62,13 @@ def read_mels(
     x: Float[Array, "*batch samples"] | Float[Array, "*batch frames mels"],
     config: SpeakerEncoderConfig,
     torch_spec: FrontEnd | None = None,
-) -> Float[Array, "*batch frames mels"]:
-    """The mels of `x`, which is audio, or mels if the encoder has no front end.
+    *,
+    length: Int[Array, "*batch"] | int | None = None,
+) -> tuple[Float[Array, "*batch frames mels"], Int[Array, "*batch"] | None]:
+    """The mels of `x`, which is audio, or mels if the encoder has no front end; and the number of valid frames.
 
-    **Arguments:** `torch_spec`, the buffers of the front end, which get no gradient; computed from `config` by default.
+    **Arguments:** `torch_spec`, the buffers of the front end, which get no gradient; computed from `config` by default;
+    `length`, the valid samples, or frames of mels, of each row; all by default, and the number of frames is `None`.
 
     **Raises:** `ShapeError` for audio that is not floats or too short, for mels of another shape, or no frames.
     """
@@ -72,7 +76,7 @@ def read_mels(
         check_input(x, config.mel.num_mels, "frames")
         if not x.shape[-2]:
             raise ShapeError(f"The shape of the mels is {x.shape}; they should have at least one frame.")
-        return x
+        return x, None if length is None else jnp.broadcast_to(jnp.asarray(length, jnp.int32), x.shape[:-2])
     if x.ndim < 1:
         raise ShapeError(f"The shape of the audio is {x.shape}; it should be (*batch, samples).")
     arrays = {}
@@ -83,13 +87,27 @@ def read_mels(
             "window": spectrum.spectrogram.window,
             "filters": spectrum.mel_scale.fb.T,
         }
-    return power_mel(x, config.mel, **arrays).swapaxes(-1, -2)
+    mels = power_mel(x, config.mel, length=length, **arrays).swapaxes(-1, -2)
+    if length is None:
+        return mels, None
+    samples = jnp.broadcast_to(jnp.asarray(length, jnp.int32), x.shape[:-1])
+    return mels, samples // config.mel.hop_length + 1
 
 
-def instance_norm(x: Float[Array, "*batch frames mels"]) -> Float[Array, "*batch frames mels"]:
-    """`x` with mean 0 and variance 1 over time in each band, as `torch.nn.InstanceNorm1d` without parameters."""
-    x = x - jnp.mean(x, axis=-2, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-2, keepdims=True) + _DEVIATION_FLOOR)
+def instance_norm(
+    x: Float[Array, "*batch frames mels"], count: Int[Array, "*batch"] | None = None
+) -> Float[Array, "*batch frames mels"]:
+    """`x` with mean 0 and variance 1 over time in each band, as `torch.nn.InstanceNorm1d` without parameters.
+
+    Frames after the first `count` are zero in the result, and have no part in the statistics.
+    """
+    if count is None:
+        x = x - jnp.mean(x, axis=-2, keepdims=True)
+        return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-2, keepdims=True) + _DEVIATION_FLOOR)
+    mask = length_mask(count, x.shape[-2], batch=x.shape[:-2])
+    frames = count[..., None, None].astype(x.dtype)
+    x = masked(x - jnp.sum(masked(x, mask), axis=-2, keepdims=True) / frames, mask)
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-2, keepdims=True) / frames + _DEVIATION_FLOOR)
 
 
 def unit_length(x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
