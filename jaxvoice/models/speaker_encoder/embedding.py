@@ -90,7 +90,7 @@ def embed_partials(encoder: SpeakerNetwork, audio: Float[Array, "*batch samples"
     starts = partial_starts(samples, encoder.config) // mel.hop_length
     end = int(starts[-1] + PARTIAL_FRAMES) * mel.hop_length
     padding = [(0, 0)] * (audio.ndim - 1) + [(0, max(0, end - samples))]
-    mels, _ = read_mels(jnp.pad(audio, padding), encoder.config)
+    mels = read_mels(jnp.pad(audio, padding), encoder.config)
     cut = jnp.stack([mels[..., start : start + PARTIAL_FRAMES, :] for start in map(int, starts)])
     return unit_length(jnp.mean(unit_length(encoder.embed_mels(cut)), axis=0))
 

@@ -64,11 +64,11 @@ def read_mels(
     torch_spec: FrontEnd | None = None,
     *,
     length: Int[Array, "*batch"] | int | None = None,
-) -> tuple[Float[Array, "*batch frames mels"], Int[Array, "*batch"] | None]:
-    """The mels of `x`, which is audio, or mels if the encoder has no front end; and the number of valid frames.
+) -> Float[Array, "*batch frames mels"]:
+    """The mels of `x`, which is audio, or mels if the encoder has no front end.
 
     **Arguments:** `torch_spec`, the buffers of the front end, which get no gradient; computed from `config` by default;
-    `length`, the valid samples, or frames of mels, of each row; all by default, and the number of frames is `None`.
+    `length`, the valid samples, or frames of mels, of each row, by default all.
 
     **Raises:** `ShapeError` for audio that is not floats or too short, for mels of another shape, or no frames.
     """
@@ -76,7 +76,7 @@ def read_mels(
         check_input(x, config.mel.num_mels, "frames")
         if not x.shape[-2]:
             raise ShapeError(f"The shape of the mels is {x.shape}; they should have at least one frame.")
-        return x, None if length is None else jnp.broadcast_to(jnp.asarray(length, jnp.int32), x.shape[:-2])
+        return x
     if x.ndim < 1:
         raise ShapeError(f"The shape of the audio is {x.shape}; it should be (*batch, samples).")
     arrays = {}
@@ -87,11 +87,17 @@ def read_mels(
             "window": spectrum.spectrogram.window,
             "filters": spectrum.mel_scale.fb.T,
         }
-    mels = power_mel(x, config.mel, length=length, **arrays).swapaxes(-1, -2)
+    return power_mel(x, config.mel, length=length, **arrays).swapaxes(-1, -2)
+
+
+def valid_frames(
+    length: Int[Array, "*batch"] | int | None, batch: tuple[int, ...], config: SpeakerEncoderConfig
+) -> Int[Array, "*batch"] | None:
+    """The valid mel frames of each row of a `batch` of these lengths, in samples or in frames; `None` means all."""
     if length is None:
-        return mels, None
-    samples = jnp.broadcast_to(jnp.asarray(length, jnp.int32), x.shape[:-1])
-    return mels, samples // config.mel.hop_length + 1
+        return None
+    count = jnp.broadcast_to(jnp.asarray(length, jnp.int32), batch)
+    return count // config.mel.hop_length + 1 if config.reads_audio else count
 
 
 def instance_norm(

@@ -10,7 +10,14 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.speaker_encoder.config import GE2EConfig, LSTMConfig, SpeakerEncoderConfig
-from jaxvoice.models.speaker_encoder.front_end import FrontEnd, front_end, instance_norm, read_mels, unit_length
+from jaxvoice.models.speaker_encoder.front_end import (
+    FrontEnd,
+    front_end,
+    instance_norm,
+    read_mels,
+    unit_length,
+    valid_frames,
+)
 from jaxvoice.nn import LSTM, Linear, Module, length_mask, operation
 from jaxvoice.nn._random import scaled_normal
 
@@ -102,7 +109,8 @@ class LSTMEncoder(Module):
 
         **Raises:** `ShapeError` for audio that is too short, or mels of another shape.
         """
-        mels, count = read_mels(audio, self.config, self.torch_spec, length=length)
+        mels = read_mels(audio, self.config, self.torch_spec, length=length)
+        count = valid_frames(length, mels.shape[:-2], self.config)
         embedding = self.embed_mels(mels, count=count)
         return unit_length(embedding) if normalize else embedding
 
@@ -156,7 +164,8 @@ class GE2EEncoder(Module):
         normalize: bool = True,
     ) -> Float[Array, "*batch dim"]:
         """The embedding. Arguments and errors are those of `LSTMEncoder`."""
-        mels, count = read_mels(audio, self.config, length=length)
+        mels = read_mels(audio, self.config, length=length)
+        count = valid_frames(length, mels.shape[:-2], self.config)
         embedding = self.embed_mels(mels, count=count)
         return unit_length(embedding) if normalize else embedding
 

@@ -11,7 +11,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.speaker_encoder.config import ResNetConfig, SpeakerEncoderConfig
-from jaxvoice.models.speaker_encoder.front_end import FrontEnd, front_end, instance_norm, read_mels, unit_length
+from jaxvoice.models.speaker_encoder.front_end import (
+    FrontEnd,
+    front_end,
+    instance_norm,
+    read_mels,
+    unit_length,
+    valid_frames,
+)
 from jaxvoice.nn import (
     BatchNormState,
     Conv1d,
@@ -249,7 +256,8 @@ class ResNetSE(Module):
         **Raises:** `ShapeError` for audio that is too short, or mels of another shape; `ConfigError` if the encoder
         needs a state or takes none.
         """
-        mels, count = read_mels(audio, self.config, self.torch_spec, length=length)
+        mels = read_mels(audio, self.config, self.torch_spec, length=length)
+        count = valid_frames(length, mels.shape[:-2], self.config)
         if state is None:
             embedding = self.embed_mels(mels, inference=inference, count=count)
         else:
