@@ -98,7 +98,7 @@ class Generator(nn.Module):
     """Mel spectrogram to waveform; paper section 2.2. The conditioning of coqui's and XTTS's generators is optional.
 
     Arguments carry the names of the released `config.json`. `cond_channels` adds a projection of a conditioning vector
-    after `conv_pre`, `cond_in_each_up_layer` one more after each upsampling.
+    after `conv_pre`, which is called `cond_name`, and `cond_in_each_up_layer` one more after each upsampling.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class Generator(nn.Module):
         resblock_dilation_sizes: Sequence[Sequence[int]] = ((1, 3, 5), (1, 3, 5), (1, 3, 5)),
         cond_channels: int = 0,
         cond_in_each_up_layer: bool = False,
+        cond_name: str = "cond_layer",
         conv_pre_weight_norm: bool = True,
         conv_post_weight_norm: bool = True,
         conv_post_bias: bool = True,
@@ -136,8 +137,9 @@ class Generator(nn.Module):
         )
         conv_post = nn.Conv1d(widths[-1], 1, 7, padding=3, bias=conv_post_bias)
         self.conv_post = weight_norm(conv_post) if conv_post_weight_norm else conv_post
+        self.cond_name = cond_name
         if cond_channels:
-            self.cond_layer = nn.Conv1d(cond_channels, widths[0], 1)
+            setattr(self, cond_name, nn.Conv1d(cond_channels, widths[0], 1))
         if cond_channels and cond_in_each_up_layer:
             self.conds = nn.ModuleList(nn.Conv1d(cond_channels, width, 1) for width in widths[1:])
 
@@ -146,7 +148,7 @@ class Generator(nn.Module):
     ) -> Float[Tensor, "batch 1 samples"]:
         x = self.conv_pre(mel)
         if condition is not None:
-            x = x + self.cond_layer(condition)
+            x = x + getattr(self, self.cond_name)(condition)
         for stage, up in enumerate(self.ups):
             x = up(functional.leaky_relu(x, 0.1))
             if condition is not None and hasattr(self, "conds"):

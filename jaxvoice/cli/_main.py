@@ -9,6 +9,7 @@ import tyro
 
 from jaxvoice._version import __version__
 from jaxvoice.cli.align import Align
+from jaxvoice.cli.clone import Clone
 from jaxvoice.cli.compare import Compare
 from jaxvoice.cli.compare_voices import CompareVoices
 from jaxvoice.cli.convert import Convert
@@ -34,6 +35,7 @@ The exit code is 0 on success and 2 after an error. compare exits with 1 if the 
 
 _COMMANDS = {
     "speak": Speak,
+    "clone": Clone,
     "vocode": Vocode,
     "convert": Convert,
     "transfer": Transfer,

@@ -1,5 +1,6 @@
 """`jaxvoice speak`: text to speech."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines import Synthesizer
     from jaxvoice.pipelines.synthesizer import Speech
 
+_KIND = "a text-to-speech model"
+_OF_LOADING = ("vocoder", "phonemes")
+_OF_SOME_MODELS = (
+    *_OF_LOADING,
+    *("custom_words", "mode", "speaker", "language", "noise_scale", "duration_noise_scale"),
+)
+"""The options that some models do not have."""
 _PLOTTED = 120  # phonemes in a row of the plot; labels of more are too small to read
 _ROWS = 10  # of the plot; programs do not display higher pictures
 
@@ -55,6 +63,14 @@ class Speak:
     """Standard deviation of the noise of a WaveGlow vocoder; by default 0.75."""
     denoise: float | None = None
     """Strength of the denoiser of a WaveGlow vocoder; by default 0.04; 0 disables it."""
+    speaker: str | None = None
+    """Name of a speaker of the model, for models of several voices."""
+    language: str | None = None
+    """Name of a language of the model, for models of several languages."""
+    noise_scale: float | None = None
+    """Variation of the sound, for models that synthesise audio; 0 disables it."""
+    duration_noise_scale: float | None = None
+    """Variation of the durations, for models that synthesise audio; 0 disables it."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -66,11 +82,12 @@ class Speak:
         from jaxvoice.data import write_wav
         from jaxvoice.pipelines.sources import load_with_method
 
+        self.check_options(text)
         options: dict[str, Any] = {} if self.vocoder is None else {"vocoder": self.vocoder}
         if self.vocoder_options():
             options["vocoder_options"] = self.vocoder_options()
         with printed_warnings():
-            synthesizer = load_with_method(self.model, "speak", "a text-to-speech model", **options)
+            synthesizer = load_with_method(self.model, "speak", _KIND, **options)
             speech = self.synthesize(synthesizer, text)
         write_wav(output, speech.audio, speech.sample_rate)
         seconds, frames = len(speech.audio) / speech.sample_rate, speech.mel.shape[1]
@@ -91,10 +108,8 @@ class Speak:
         """
         from jaxvoice.pipelines.argument_checks import check_noise_options, check_seed, validate_phonemes
         from jaxvoice.pipelines.synthesizer import check_speed
-        from jaxvoice.text import ALIGNED, pronounce
+        from jaxvoice.text import ALIGNED
         from jaxvoice.text.custom_words import read_utf8_file
-        from jaxvoice.text.folding import fold_to_ascii
-        from jaxvoice.text.text_normalization import extract_braces
 
         check_speed(self.speed)
         check_seed(self.seed)
@@ -108,9 +123,39 @@ class Speak:
             if not text.split():
                 validate_phonemes((), ALIGNED)
             return
+        if any(character.isalnum() for character in text):
+            return
+        self.check_english(text)
+
+    def check_english(self, text: str) -> None:
+        """Raise `TextError` for a text that is in another script or contains nothing to pronounce."""
+        from jaxvoice.text import pronounce
+        from jaxvoice.text.folding import fold_to_ascii
+        from jaxvoice.text.text_normalization import extract_braces
+
         in_braces, rest = extract_braces(fold_to_ascii(text))
         if not in_braces and not any(character.isalnum() for character in rest):
             pronounce(text, mode=self.mode)
+
+    def check_options(self, text: str) -> None:
+        """Check, before the model is loaded, that models of this kind have the options of the command line, and that
+        one of English phonemes can read the text.
+
+        **Raises:** `ConfigError` for an option that the model does not have; `TextError` as `check_english`.
+        """
+        from jaxvoice.pipelines.sources import find_model_with_method
+
+        _, family = find_model_with_method(self.model, "speak", _KIND)
+        pipeline = family.pipeline_class()
+        known = {*inspect.signature(pipeline.speak).parameters, *inspect.signature(pipeline.load).parameters}
+        if hasattr(pipeline, "speak_phonemes"):
+            known.add("phonemes")
+        for name in (*_OF_SOME_MODELS, *self.vocoder_options()):
+            of_load = "vocoder_options" if name in self.vocoder_options() else name
+            if getattr(self, name) != Speak.__dataclass_fields__[name].default and of_load not in known:
+                raise ConfigError(f"{flag_name(name)} is not an option of {self.model}; omit it.")
+        if "mode" in known and not self.phonemes:
+            self.check_english(text)
 
     def vocoder_options(self) -> dict[str, float]:
         """The options of the vocoder in the command line."""
@@ -123,8 +168,14 @@ class Speak:
             return synthesizer.speak_phonemes(text, speed=self.speed, seed=self.seed)
         from jaxvoice.text import read_custom_words
 
-        words = None if self.custom_words is None else read_custom_words(self.custom_words, synthesizer.phone_set)
-        return synthesizer.speak(text, speed=self.speed, custom_words=words, seed=self.seed, mode=self.mode)
+        options: dict[str, Any] = {
+            name: value
+            for name in _OF_SOME_MODELS
+            if name not in _OF_LOADING and (value := getattr(self, name)) != Speak.__dataclass_fields__[name].default
+        }
+        if self.custom_words is not None:
+            options["custom_words"] = read_custom_words(self.custom_words, synthesizer.phone_set)
+        return synthesizer.speak(text, speed=self.speed, seed=self.seed, **options)
 
     def text(self) -> str:
         """The text of the command line or the file.

@@ -21,6 +21,7 @@ _PACKAGES = (
     "waveglow",
     "rave",
     "speaker_encoder",
+    "vits",
 )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.speaker_encoder import SpeakerEncoder as SpeakerEncoder
     from jaxvoice.pipelines.synthesizer import Speech as Speech, Synthesizer as Synthesizer
     from jaxvoice.pipelines.teacher_forcing import TeacherForced as TeacherForced, teacher_force as teacher_force
+    from jaxvoice.pipelines.vits_synthesizer import VITSSynthesizer as VITSSynthesizer
     from jaxvoice.pipelines.vocoder import Vocoder as Vocoder
     from jaxvoice.pipelines.voice import Voice as Voice
     from jaxvoice.pipelines.voice_converter import VoiceConverter as VoiceConverter
@@ -37,6 +38,7 @@ __getattr__, __dir__ = lazy_imports(
         "speaker_encoder": ("SpeakerEncoder",),
         "synthesizer": ("Speech", "Synthesizer"),
         "teacher_forcing": ("TeacherForced", "teacher_force"),
+        "vits_synthesizer": ("VITSSynthesizer",),
         "vocoder": ("Vocoder",),
         "voice": ("Voice",),
         "voice_converter": ("VoiceConverter",),

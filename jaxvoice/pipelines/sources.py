@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,35 @@ def load_with_pipeline(path: str | Path, base: type, expected: str, **options: A
     return _load_pipeline(family, path, options)
 
 
+def load_for(
+    cls: type,
+    path: str | Path,
+    method: str,
+    expected: str,
+    *,
+    own: Callable[[Path], Any],
+    own_options: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Any:
+    """The pipeline of the model at `path`, for the `load` of the class `cls`.
+
+    This is an instance of `cls`, or of the pipeline of another family with the method `method`.
+
+    **Arguments:** `expected`, the kind of model with this method, for error messages; `own`, creates the instance of
+    `cls` from a model folder; `own_options`, the options of this instance that differ from their defaults; `options`,
+    further keyword arguments, which only pipelines of other families may have.
+
+    **Raises:** `ConfigError` for a pipeline without the method, or an option that its `load` does not have.
+    """
+    folder, family = find_model_with_method(path, method, expected)
+    pipeline = family.pipeline_class()
+    if pipeline is not cls:
+        return _load_pipeline(family, path, {**own_options, **options})
+    for name in options:
+        raise _unknown_option(path, cls, name)
+    return own(folder)
+
+
 def find_model_with_method(path: str | Path, method: str, expected: str) -> tuple[Path, Family]:
     """The folder and the family of the model at `path`, whose pipeline should have the method `method`.
 
@@ -82,14 +112,23 @@ def _another_kind(path: str | Path, family: Family, expected: str) -> ConfigErro
 
 def _load_pipeline(family: Family, path: str | Path, options: dict[str, Any]) -> Any:
     pipeline = family.pipeline_class()
-    _, *known = inspect.signature(pipeline.load).parameters  # without the path
     for name in options:
-        if name not in known:
-            raise ConfigError(
-                f"the option for {path} is {name!r}; it should be an option of the pipeline {pipeline.__name__}: "
-                f"{', '.join(known) or 'none'}. Omit {name}."
-            )
+        if name not in _options_of(pipeline):
+            raise _unknown_option(path, pipeline, name)
     return family.load_pipeline(path, **options)
+
+
+def _options_of(pipeline: type) -> list[str]:
+    """The names of the options of the `load` of a pipeline."""
+    _, *options = inspect.signature(pipeline.load).parameters.values()  # pyright: ignore[reportAttributeAccessIssue]
+    return [option.name for option in options if option.kind is not inspect.Parameter.VAR_KEYWORD]
+
+
+def _unknown_option(path: str | Path, pipeline: type, name: str) -> ConfigError:
+    return ConfigError(
+        f"the option for {path} is {name!r}; it should be an option of the pipeline {pipeline.__name__}: "
+        f"{', '.join(_options_of(pipeline)) or 'none'}. Omit {name}."
+    )
 
 
 def find_model_folder(source: str | Path) -> Path:

@@ -26,7 +26,7 @@ from jaxvoice.pipelines.argument_checks import (
     validate_text,
 )
 from jaxvoice.pipelines.mel_to_audio import AnyVocoder, MelToAudio
-from jaxvoice.pipelines.sources import find_model_folder, print_notices
+from jaxvoice.pipelines.sources import load_for, print_notices
 from jaxvoice.text.custom_words import CustomWords, spell_custom_words
 from jaxvoice.text.front_end import PronunciationMode, pronounce
 from jaxvoice.text.phonemes import PhoneSet
@@ -121,27 +121,32 @@ class Synthesizer:
         vocoder_options: Mapping[str, Any] | None = None,
         max_phones: int | None = None,
         max_frames: int | None = None,
-    ) -> "Synthesizer":
+        **options: Any,
+    ) -> Any:
         """Load the model at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 
         The other arguments and errors are those of the class. The licence of the weights is printed to stderr if it is
         known, and a warning if the model was trained for few steps.
 
-        **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
-        without the extra `hub`.
+        **Arguments:** `options`, keyword arguments of the `load` of another family's pipeline, such as
+        `encoder` of a `VITSSynthesizer`.
+
+        **Returns:** a `Synthesizer`, or for a text-to-speech model of another family the pipeline of this family, which
+        also has the method `speak`.
+
+        **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model, a model of another kind, or an
+        option that its pipeline does not have; `MissingExtraError` for a Hub id without the extra `hub`.
         """
-        folder = find_model_folder(path)
-        model, config = FAMILY.load_network(folder)
-        print_notices(folder, FAMILY)
-        return cls(
-            model.networks,
-            model.batch_norm,
-            config,
-            vocoder,
-            vocoder_options=vocoder_options,
-            max_phones=max_phones,
-            max_frames=max_frames,
-        )
+        given = {"vocoder_options": vocoder_options, "max_phones": max_phones, "max_frames": max_frames}
+
+        def own(folder: Path) -> Synthesizer:
+            model, config = FAMILY.load_network(folder)
+            print_notices(folder, FAMILY)
+            return cls(model.networks, model.batch_norm, config, vocoder, **given)
+
+        changed = {name: value for name, value in {"vocoder": vocoder, **given}.items() if value is not None}
+        expected = "a text-to-speech model"
+        return load_for(cls, path, "speak", expected, own=own, own_options=changed, options=options)
 
     def __repr__(self) -> str:
         vocoder = self.mel_to_audio.vocoder

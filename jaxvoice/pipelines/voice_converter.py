@@ -33,7 +33,7 @@ from jaxvoice.models.hifivc.inference import HiFiVCInference, SourceFeatures, pa
 from jaxvoice.models.hifivc.network import HiFiVC
 from jaxvoice.pipelines.argument_checks import window_frames
 from jaxvoice.pipelines.recordings import Recording, read_recording, read_recordings, several
-from jaxvoice.pipelines.sources import find_model_folder, print_notices
+from jaxvoice.pipelines.sources import load_for, print_notices
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
 from jaxvoice.weights.array_names import named_arrays
@@ -86,19 +86,32 @@ class VoiceConverter:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, piece: float = PIECE, overlap: float = OVERLAP, window: int = 128
-    ) -> "VoiceConverter":
+        cls, path: str | Path, *, piece: float = PIECE, overlap: float = OVERLAP, window: int = 128, **options: Any
+    ) -> Any:
         """Load the model at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
 
         The other arguments are those of the class. The licence of the weights is printed to stderr if it is known.
 
-        **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model; `MissingExtraError` for a Hub id
-        without the extra `hub`.
+        **Arguments:** `options`, keyword arguments of the `load` of another family's pipeline, such as
+        `encoder` of a `VITSSynthesizer`.
+
+        **Returns:** a `VoiceConverter`, or for a voice conversion model of another family the pipeline of this family,
+        which also has the method `convert`.
+
+        **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model, a model of another kind, or an
+        option that its pipeline does not have; `MissingExtraError` for a Hub id without the extra `hub`.
         """
-        folder = find_model_folder(path)
-        network, config = FAMILY.load_network(folder)
-        print_notices(folder, FAMILY)
-        return cls(network, config, piece=piece, overlap=overlap, window=window)
+        given: dict[str, Any] = {"piece": piece, "overlap": overlap, "window": window}
+        defaults = {"piece": PIECE, "overlap": OVERLAP, "window": 128}
+
+        def own(folder: Path) -> VoiceConverter:
+            network, config = FAMILY.load_network(folder)
+            print_notices(folder, FAMILY)
+            return cls(network, config, **given)
+
+        changed = {name: value for name, value in given.items() if value != defaults[name]}
+        expected = "a voice conversion model"
+        return load_for(cls, path, "encode_voice", expected, own=own, own_options=changed, options=options)
 
     def __repr__(self) -> str:
         pitch = "no F0" if self.config.pitch_encoder is None else f"F0 by {self.config.pitch.tracker}"

@@ -35,6 +35,7 @@ from jaxvoice.models.hifigan.related_vocoders import (
     config_inside,
     contains_other_parts,
     is_inside_hifivc,
+    is_inside_vits,
     relative_of,
 )
 from jaxvoice.models.hifigan.weights import (
@@ -95,7 +96,12 @@ class HiFiGANLayout(CheckpointLayout):
     export_layout = FileLayout(nesting=("generator",))
 
     def recognises(self, checkpoint: Checkpoint) -> bool:
-        """Whether there is a generator, below any prefix or in the code of a frozen archive, except that of HiFi-VC."""
+        """Whether there is a generator, below any prefix or in the code of a frozen archive, except those of HiFi-VC
+        and of a complete VITS."""
+        return self.contains(checkpoint) and not is_inside_vits(checkpoint.archive.tensors)
+
+    def contains(self, checkpoint: Checkpoint) -> bool:
+        """Whether there is a generator, also as a part of a VITS, except that of HiFi-VC."""
         archive = checkpoint.archive
         if generators_in(archive.tensors):
             return not is_inside_hifivc(archive.tensors)

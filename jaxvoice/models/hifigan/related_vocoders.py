@@ -63,6 +63,18 @@ def is_inside_hifivc(names: Iterable[str]) -> bool:
     return {found[1] for name in names if (found := pattern.fullmatch(name))} == set(marks)
 
 
+def is_inside_vits(names: Iterable[str]) -> bool:
+    """Whether `names` contain those of a complete VITS, under coqui's names or the original's."""
+    parts = (
+        ("text_encoder.emb", "posterior_encoder.pre", "flow.flows.0.pre"),
+        ("enc_p.emb", "enc_q.pre", "flow.flows.0.pre"),
+    )
+    layers = {name.rpartition(".")[0] for name in names}
+    return any(
+        all(any(layer == part or layer.endswith(f".{part}") for layer in layers) for part in marks) for marks in parts
+    )
+
+
 def config_inside(archive: Archive) -> tuple[Mapping[str, Any], str] | None:
     """The configuration in the file itself, and its description for messages; `None` if there is none."""
     where = archive.source.path.name

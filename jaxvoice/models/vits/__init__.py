@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         DurationPredictor as DurationPredictor,
         StochasticDurationPredictor as StochasticDurationPredictor,
     )
+    from jaxvoice.models.vits.family import FAMILY as FAMILY
     from jaxvoice.models.vits.flow import MeanCoupling as MeanCoupling, ResidualCouplings as ResidualCouplings
     from jaxvoice.models.vits.layers import ChannelNorm as ChannelNorm, Embedding as Embedding, WaveNet as WaveNet
     from jaxvoice.models.vits.network import (
@@ -64,6 +65,7 @@ __getattr__, __dir__ = lazy_imports(
         ),
         "discriminators": ("VITSDiscriminators", "WaveformDiscriminator"),
         "duration_predictors": ("DurationPredictor", "StochasticDurationPredictor"),
+        "family": ("FAMILY",),
         "flow": ("MeanCoupling", "ResidualCouplings"),
         "layers": ("ChannelNorm", "Embedding", "WaveNet"),
         "network": ("VITS", "Conditions", "Conversion", "Encoded", "Latents", "whole_durations"),

@@ -1,6 +1,7 @@
 """Configuration of VITS and YourTTS: sizes of the networks, symbols, mel contract, and presets."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -263,6 +264,21 @@ class VITSConfig:
     def segment_samples(self) -> int:
         """Samples of audio that are decoded in a training step."""
         return self.segment_frames * self.mel.hop_length
+
+
+_CHANNELS = (1, 16, 64, 256, 1024, 1024, 1024)
+_KERNELS = ((15, 1), (41, 4), (41, 4), (41, 4), (41, 4), (5, 1))
+"""Taps and strides of the convolutions of the waveform; those with 41 taps have groups of four input channels."""
+
+
+def waveform_layers(config: DiscriminatorConfig) -> list[tuple[int, int, int, int, int]]:
+    """Input channels, output channels, taps, stride and groups of the convolutions of a `WaveformDiscriminator`."""
+    channels = [config.channels(width) for width in _CHANNELS]
+    layers = []
+    for inputs, outputs, (taps, stride) in zip(channels, channels[1:], _KERNELS, strict=False):
+        groups = math.gcd(inputs // 4, outputs) if stride > 1 else 1
+        layers.append((inputs, outputs, taps, stride, groups))
+    return layers
 
 
 _LJSPEECH = VITSConfig(sampling=SamplingConfig(duration_noise_scale=1.0))

@@ -1,6 +1,5 @@
 """The discriminators of VITS: one of the waveform, and one of the waveform folded at each period."""
 
-import math
 from typing import Any
 
 import jax
@@ -9,22 +8,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.models.hifigan.config import DiscriminatorConfig
 from jaxvoice.models.hifigan.discriminators import DiscriminatorOutput, PeriodDiscriminator
+from jaxvoice.models.vits.config import waveform_layers
 from jaxvoice.nn import Conv1d, Module
 
 _SLOPE = 0.1
-_CHANNELS = (1, 16, 64, 256, 1024, 1024, 1024)
-_KERNELS = ((15, 1), (41, 4), (41, 4), (41, 4), (41, 4), (5, 1))
-"""Taps and strides of the convolutions of the waveform; those with 41 taps have groups of four input channels."""
-
-
-def waveform_layers(config: DiscriminatorConfig) -> list[tuple[int, int, int, int, int]]:
-    """Input channels, output channels, taps, stride and groups of the convolutions of a `WaveformDiscriminator`."""
-    channels = [config.channels(width) for width in _CHANNELS]
-    layers = []
-    for inputs, outputs, (taps, stride) in zip(channels, channels[1:], _KERNELS, strict=False):
-        groups = math.gcd(inputs // 4, outputs) if stride > 1 else 1
-        layers.append((inputs, outputs, taps, stride, groups))
-    return layers
 
 
 class WaveformDiscriminator(Module):

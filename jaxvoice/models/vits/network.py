@@ -337,8 +337,8 @@ class VITS(Module):
         self,
         spectrogram: Float[Array, "*batch frames bins"],
         noise: Float[Array, "*batch frames channels"],
-        source: Array,
-        target: Array,
+        source: Array | None,
+        target: Array | None,
         *,
         frame_count: Int[Array, "*batch"] | int | None = None,
     ) -> Conversion:

@@ -1,0 +1,465 @@
+"""The `Family` of VITS and YourTTS, and the layouts of coqui's checkpoints and of the original's."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jaxvoice.config import format_value, from_dict, parse_json, read_text
+from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.models.checkpoint_layout import (
+    FLOAT,
+    UNKNOWN_LICENCE,
+    Checkpoint,
+    CheckpointLayout,
+    ImportOptions,
+    ImportPlan,
+    choose_part,
+    plan_weights,
+)
+from jaxvoice.models.family import Family
+from jaxvoice.models.hifigan.config import GeneratorConfig
+from jaxvoice.models.hifigan.recognition import rates_of_kernels
+from jaxvoice.models.vits.config import (
+    PRESETS,
+    DurationConfig,
+    SamplingConfig,
+    TextEncoderConfig,
+    VITSConfig,
+    WaveNetConfig,
+)
+from jaxvoice.models.vits.released_settings import (
+    ReleasedSettings,
+    is_coqui,
+    is_original,
+    read_coqui,
+    read_original,
+)
+from jaxvoice.models.vits.speakers import speakers_beside
+from jaxvoice.models.vits.weights import (
+    DISCRIMINATOR_RULES,
+    DISCRIMINATORS,
+    NAME,
+    RULES,
+    Place,
+    Shapes,
+    Source,
+    decoder_sizes,
+    discriminator_shapes,
+    geometry,
+    ignored,
+    networks_in,
+    renamed,
+    vits_shapes,
+)
+from jaxvoice.text.symbol_table import VITS_SYMBOLS, YOURTTS_SYMBOLS, SymbolTable
+from jaxvoice.weights.archive import Archive
+from jaxvoice.weights.file_layout import FileLayout, plan_export
+from jaxvoice.weights.rules import Plan, Spec, make_plan
+from jaxvoice.weights.schemas import migrate
+from jaxvoice.weights.tensor_conversions import SPELLINGS
+from jaxvoice.weights.training_files import TrainingPart, TrainingPlan
+
+LANGUAGES_FILE = "language_ids.json"
+
+_COQUI_LICENCE = "released YourTTS: CC BY-NC-ND 4.0, not for commercial use; others: ask whoever trained them"
+_ORIGINAL_LICENCE = f"{UNKNOWN_LICENCE} (the code of jaywalnut310/vits has the MIT License)"
+_GENERATOR_FILE = re.compile(r"G_([0-9]+)\.pth", re.IGNORECASE)
+_WEIGHT_FILES = ("model_file.pth", "model_file.pth.tar", "model.pth", "best_model.pth")
+_MOST_BYTES = 2**20
+
+
+class _VITSLayout(CheckpointLayout):
+    """What the layouts of both implementations share."""
+
+    source: Source
+    exports = True
+
+    def recognises(self, checkpoint: Checkpoint) -> bool:
+        """Whether the file contains a VITS with the names of the implementation, below any prefix."""
+        return any(place.source == self.source for place in networks_in(checkpoint.archive.tensors))
+
+    def _place(self, checkpoint: Checkpoint, part: str | None) -> Place:
+        places = {place.prefix: place for place in networks_in(checkpoint.archive.tensors)}
+        hint = f". The decoder alone can be imported with --family hifigan --part {format_value(part)}" if part else ""
+        return places[choose_part(list(places), part, checkpoint.name, kind="VITS", hint=hint)]
+
+    def _plan(self, checkpoint: Checkpoint, options: ImportOptions, found: "_Found", **about: Any) -> ImportPlan:
+        archive, config = checkpoint.archive, found.config
+        prefix = found.place.prefix
+        weights = plan_weights(
+            archive, vits_shapes(config), RULES[self.source], options, prefix=prefix, ignore=ignored(prefix)
+        )
+        side_files = speakers_beside(checkpoint.folder, config)
+        return ImportPlan(
+            config,
+            ((archive, weights.plan),),
+            version=_version(config),
+            origin=self.name,
+            layout=weights.layout,
+            differs=weights.differs,
+            assumed=found.assumed,
+            patterns=weights.patterns,
+            hints=weights.hints,
+            side_files=side_files,
+            **about,
+        )
+
+
+class CoquiVITSLayout(_VITSLayout):
+    """Checkpoints of coqui-ai/TTS: VITS and YourTTS, with discriminators or without."""
+
+    name = "coqui-ai/TTS, VITS"
+    source = "coqui"
+    looks_for = "VITS or YourTTS of coqui: tensors below text_encoder, posterior_encoder, flow and waveform_decoder"
+    export_layout = FileLayout(nesting=("model",))
+    exports_training = True
+
+    def main_file(self, folder: Path) -> Path | None:
+        """The weights in a folder with the configuration of a VITS of coqui."""
+        files = [folder / name for name in _WEIGHT_FILES if (folder / name).is_file()]
+        path = folder / "config.json"
+        if len(files) != 1 or not path.is_file():
+            return None
+        try:
+            table = parse_json(path, read_text(path, _MOST_BYTES))
+            exported = isinstance(table, Mapping) and table.get("family") == NAME
+            return files[0] if exported or is_coqui(table) else None
+        except ConfigError:
+            return None
+
+    def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> ImportPlan:
+        """Plan the import of the network, of its speakers and languages, and of discriminators if there are any.
+
+        **Raises:** `CheckpointError` or `ConfigError` if the file contains several networks, if tensors, configuration
+        and files beside it contradict each other, or if there is no configuration.
+        """
+        found = _find(checkpoint, self._place(checkpoint, options.part))
+        archive, prefix = checkpoint.archive, found.place.prefix
+        training = _plan_discriminators(archive, prefix, found.config, self.source)
+        plan = self._plan(checkpoint, options, found, licence=_COQUI_LICENCE)
+        if training is None:
+            return plan
+        return replace(plan, training=(archive, training))
+
+    def released_config(self, config: VITSConfig) -> dict[str, Any]:
+        """The `config.json` of coqui."""
+        from jaxvoice.models.vits.released_export import coqui_config
+
+        return coqui_config(config)
+
+    def plan_export(self, config: VITSConfig, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
+        """The network under coqui's names, and the discriminators if the model folder has any.
+
+        coqui's `Vits` loads the file with `strict=True`, without discriminators if `init_discriminator` is false.
+
+        **Raises:** `CheckpointError` for tensors that are not those of `config`.
+        """
+        shapes, rules = vits_shapes(config), RULES["coqui"]
+        if any(name.startswith(DISCRIMINATORS) for name in given):
+            shapes |= discriminator_shapes(config)
+            rules += DISCRIMINATOR_RULES["coqui"]
+        return plan_export(shapes, rules, layout, given, where)
+
+
+class OriginalVITSLayout(_VITSLayout):
+    """Checkpoints of jaywalnut310/vits: `G_N.pth`, with the discriminators in `D_N.pth`."""
+
+    name = "jaywalnut310/vits"
+    source = "original"
+    looks_for = "the original VITS: tensors below enc_p, enc_q, flow and dec"
+    export_layout = FileLayout(nesting=("model",))
+
+    def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> ImportPlan:
+        """Plan the import of the network and its speakers.
+
+        **Raises:** `CheckpointError` or `ConfigError` if the file contains several networks, or if tensors,
+        configuration and files beside it contradict each other.
+        """
+        found = _find(checkpoint, self._place(checkpoint, options.part))
+        return self._plan(checkpoint, options, found, licence=_ORIGINAL_LICENCE)
+
+    def training_file(self, path: Path) -> Path | None:
+        """The file `D_N.pth` in the folder of `G_N.pth`."""
+        found = _GENERATOR_FILE.fullmatch(path.name)
+        file = path.with_name(f"D_{found[1]}{path.suffix}") if found else None
+        return file if file is not None and file.is_file() else None
+
+    def plan_training(self, archive: Archive, imported: ImportPlan) -> TrainingPlan:
+        """Plan the import of the discriminators in a `D_` file.
+
+        **Raises:** `CheckpointError` if they are not those of the release.
+        """
+        marks = [
+            name.removesuffix("0.conv_post.bias") for name in archive.tensors if name.endswith(".0.conv_post.bias")
+        ]
+        prefix = next((mark.removesuffix("discriminators.") for mark in marks if mark.endswith("discriminators.")), "")
+        training = _plan_discriminators(archive, prefix, imported.config, self.source)
+        if training is None:
+            raise CheckpointError(
+                f"{archive.source.path.name} contains no discriminators of VITS with the periods "
+                f"{format_value(imported.config.discriminators.periods)}; it should be the D_ file of the weights. "
+                "Pass it with --training, or omit it with --no-training."
+            )
+        return training
+
+    def released_config(self, config: VITSConfig) -> dict[str, Any]:
+        """The `config.json` of jaywalnut310/vits."""
+        from jaxvoice.models.vits.released_export import original_config
+
+        return original_config(config)
+
+    def plan_export(self, config: VITSConfig, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
+        """The network under the names of the original.
+
+        **Raises:** `ConfigError` for a model of several languages, which the original does not have; `CheckpointError`
+        for tensors that are not those of `config`.
+        """
+        if config.languages:
+            raise ConfigError("The original VITS has no language embeddings; export the model in coqui's layout.")
+        rules = [rule.reversed() for rule in RULES["original"]]
+        wanted = {name: Spec(shape, FLOAT) for name, shape in renamed(_spelled(config, layout), rules).items()}
+        return make_plan(given, wanted, rules, where=where, advice="Copy the model folder again")
+
+
+def _spelled(config: VITSConfig, layout: FileLayout) -> Shapes:
+    """The shapes of the network with weight norm in the form of `layout`."""
+    spelled: Shapes = {}
+    for name, shape in vits_shapes(config).items():
+        layer, _, last = name.rpartition(".")
+        parts = SPELLINGS["weight"][layout.norms_of.get(layer, layout.norms)]
+        if last == "weight_g" and len(parts) == 1:
+            continue
+        last = {"weight_g": parts[0], "weight_v": parts[-1]}.get(last, last)
+        spelled[f"{layer}.{last}"] = shape
+    return spelled
+
+
+def _version(config: VITSConfig) -> str:
+    """The name of a preset with the sizes of `config`, or a description."""
+    shapes = vits_shapes(config)
+    for name in ("ljspeech", "vctk", "yourtts", "yourtts_resblock1"):
+        if vits_shapes(PRESETS[name]) == shapes:
+            return name
+    voices = f"{config.num_speakers} speakers" if config.num_speakers else "one voice"
+    if config.speaker_channels and not config.num_speakers:
+        voices = f"speaker vectors of {config.speaker_channels}"
+    return f"{config.channels} channels, {config.text.layers} text layers, {voices}"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A network in a checkpoint, with its configuration and assumptions."""
+
+    place: Place
+    config: VITSConfig
+    assumed: tuple[str, ...]
+
+
+def _find(checkpoint: Checkpoint, place: Place) -> _Found:
+    archive, where = checkpoint.archive, checkpoint.name
+    table = checkpoint.config
+    table_name = str(checkpoint.config_path or "the configuration")
+    if table is None and isinstance(archive.metadata.get("config"), Mapping):
+        table, table_name = archive.metadata["config"], f"the configuration in {where}"
+    if table is not None and table.get("family") == NAME:
+        config = from_dict(VITSConfig, migrate("model folder", table, table_name).table.get("config", {}), table_name)
+        return _Found(place, config, ())
+    shapes = {
+        name.removeprefix(place.prefix): info.shape
+        for name, info in archive.tensors.infos().items()
+        if name.startswith(place.prefix)
+    }
+    ours = renamed(shapes, RULES[place.source])
+    sizes = geometry(ours, where)
+    settings, assumed = _settings(table, table_name, place.source, sizes, where)
+    _check_sizes(settings, sizes, table_name, where)
+    decoder = _decoder(settings, decoder_sizes(ours, settings.decoder), table_name, where)
+    languages, more = _languages(checkpoint.folder, sizes["languages"], settings)
+    symbols, again = _symbols(settings, sizes["symbols"], table_name, where)
+    try:
+        config = _config(sizes, settings, decoder, languages, symbols)
+    except ConfigError as failure:
+        raise ConfigError(f"{table_name} and {where}: {failure}") from failure
+    return _Found(place, config, (*settings.assumed, *assumed, *more, *again))
+
+
+def _settings(
+    table: Mapping[str, Any] | None, table_name: str, source: Source, sizes: Mapping[str, Any], where: str
+) -> tuple[ReleasedSettings, tuple[str, ...]]:
+    if table is not None:
+        for known, read in ((is_coqui, read_coqui), (is_original, read_original)):
+            if known(table):
+                try:
+                    return read(table), ()
+                except ConfigError as failure:
+                    raise ConfigError(f"{table_name}: {failure}") from failure
+        raise ConfigError(
+            f"{table_name} is not a configuration of VITS: coqui's has model_args and audio, the original's model and "
+            "data. Pass the correct file with --config."
+        )
+    release = PRESETS["original_ljspeech"]
+    if source == "original" and sizes["symbols"] == release.symbols.size and sizes["bins"] == release.spectrogram_bins:
+        assumed = "22050 Hz and the symbols of the release (no configuration)"
+        return ReleasedSettings({}, {}, None, release.mel, {"durations.norm_eps": 1e-5}), (assumed,)
+    raise CheckpointError(
+        f"The symbols and the sample rate of {where} are unknown; pass its configuration (config.json) with --config."
+    )
+
+
+def _check_sizes(settings: ReleasedSettings, sizes: Mapping[str, Any], table_name: str, where: str) -> None:
+    for name, (theirs, value) in settings.sizes.items():
+        if value != sizes[name]:
+            raise CheckpointError(
+                f"{theirs} in {table_name} means that {name} is {format_value(value)}, but the tensors of {where} have "
+                f"{format_value(sizes[name])}. Pass the configuration that belongs to the weights with --config."
+            )
+
+
+def _decoder(settings: ReleasedSettings, found: Mapping[str, Any], table_name: str, where: str) -> GeneratorConfig:
+    """The decoder with the sizes in the tensors, and the rates and dilations in the configuration."""
+    sizes, stated = dict(found), dict(settings.decoder)
+    convolutions = sizes.pop("convolutions")
+    for name, value in stated.items():
+        if name in sizes and sizes[name] != value:
+            raise CheckpointError(
+                f"{name} of the decoder is {format_value(value)} in {table_name}, but the tensors of {where} have "
+                f"{format_value(sizes[name])}. Pass the configuration that belongs to the weights with --config."
+            )
+    dilations = stated.pop("resblock_dilation_sizes", None) or ((1, 3, 5),) * len(convolutions)
+    # Blocks of kind 2 have two convolutions, also for three dilations in the configuration.
+    cut = tuple(row[:count] for row, count in zip(dilations, convolutions, strict=False))
+    if tuple(map(len, cut)) != convolutions:
+        raise CheckpointError(
+            f"resblock_dilation_sizes of the decoder is {format_value(dilations)} in {table_name}, but the tensors of "
+            f"{where} have {format_value(convolutions)} convolutions in the blocks of a stage. Pass the configuration "
+            "that belongs to the weights with --config."
+        )
+    rates = stated.get("upsample_rates") or rates_of_kernels(sizes["upsample_kernel_sizes"], where)
+    return GeneratorConfig(**{**sizes, "upsample_rates": rates, "resblock_dilation_sizes": cut})
+
+
+def _languages(folder: Path, rows: int, settings: ReleasedSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the languages in the order of their ids, and assumptions. The file beside the weights decides."""
+    path = folder / LANGUAGES_FILE
+    if not rows:
+        return (), ()
+    if path.is_file():
+        table = parse_json(path, read_text(path, _MOST_BYTES))
+        valid = isinstance(table, Mapping) and all(type(number) is int for number in table.values())
+        if not valid or sorted(table.values()) != list(range(rows)):
+            raise CheckpointError(
+                f"{path} contains {format_value(table)}; it should give each of the ids 0 to {rows - 1} to one "
+                f"language, because the model has {rows} language embeddings. Pass the file of these weights."
+            )
+        return tuple(sorted(table, key=lambda name: table[name])), ()
+    names = settings.languages
+    if len(names) == rows:
+        return names, (f"languages {', '.join(names)} in this order: there is no {LANGUAGES_FILE}",)
+    names = tuple(f"language{number}" for number in range(rows))
+    return names, (f"languages are called {', '.join(names)}: there is no {LANGUAGES_FILE}",)
+
+
+def _symbols(settings: ReleasedSettings, rows: int, table_name: str, where: str) -> tuple[SymbolTable, tuple[str, ...]]:
+    """The symbols in the configuration, or those of a release with as many."""
+    if settings.symbols is not None:
+        if settings.symbols.size != rows:
+            raise CheckpointError(
+                f"The characters in {table_name} are {settings.symbols.size} symbols, but the text encoder of {where} "
+                f"has {rows}. Pass the configuration that belongs to the weights with --config."
+            )
+        return settings.symbols, ()
+    for name, table in (("YourTTS", YOURTTS_SYMBOLS), ("the original VITS", VITS_SYMBOLS)):
+        if table.size == rows:
+            return table, (f"the {rows} symbols of {name}: the configuration does not state them",)
+    raise CheckpointError(
+        f"The {rows} symbols of {where} are unknown; pass a configuration with them (characters) with --config."
+    )
+
+
+def _config(
+    sizes: Mapping[str, Any],
+    settings: ReleasedSettings,
+    decoder: GeneratorConfig,
+    languages: tuple[str, ...],
+    symbols: SymbolTable,
+) -> VITSConfig:
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in {**sizes, **settings.fields}.items():
+        part, _, last = name.rpartition(".")
+        parts.setdefault(part, {})[last] = value
+    own = parts[""]
+    return VITSConfig(
+        symbols=symbols,
+        channels=own["channels"],
+        text=TextEncoderConfig(**parts["text"]),
+        posterior=WaveNetConfig(**parts["posterior"]),
+        flow=WaveNetConfig(**parts["flow"]),
+        flows=own["flows"],
+        durations=DurationConfig(**parts["durations"]),
+        decoder=decoder,
+        speaker_channels=own["speaker_channels"],
+        num_speakers=own["num_speakers"],
+        languages=languages,
+        language_channels=own["language_channels"] or 4,
+        mel=settings.mel,
+        segment_frames=own.get("segment_frames", 32),
+        discriminators=replace(VITSConfig().discriminators, **parts.get("discriminators", {})),
+        sampling=SamplingConfig(**parts.get("sampling", {})),
+    )
+
+
+def _plan_discriminators(archive: Archive, prefix: str, config: VITSConfig, source: Source) -> TrainingPlan | None:
+    """The plan of `training.safetensors` with the discriminators below `prefix`; `None` if there are none."""
+    start = prefix + ("disc." if source == "coqui" else "discriminators.")
+    infos = archive.tensors.infos()
+    names = {name.removeprefix(prefix): name for name in infos if name.startswith(start)}
+    if not names:
+        return None
+    wanted = {name: Spec(shape, FLOAT) for name, shape in discriminator_shapes(config).items()}
+    plan = make_plan(
+        {short: Spec(infos[name].shape, infos[name].dtype) for short, name in names.items()},
+        wanted,
+        DISCRIMINATOR_RULES[source],
+        where=archive.source.path.name,
+    )
+    return TrainingPlan(config, {"content": "discriminators"}, (), (TrainingPart(plan, "", names),))
+
+
+def _build(config: VITSConfig, *, key: Any) -> Any:
+    from jaxvoice.models.vits.network import VITS
+
+    return VITS(config, key=key)
+
+
+def _example_inputs(config: VITSConfig, *, key: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Ids of a few symbols, noise of their durations and of a few frames, a speaker and a language."""
+    import jax
+    from jax import numpy as jnp
+
+    tokens, frames = 9, 12
+    token_key, duration_key, noise_key, speaker_key = jax.random.split(key, 4)
+    speaker = None
+    if config.num_speakers:
+        speaker = jnp.zeros((), jnp.int32)
+    elif config.speaker_channels:
+        speaker = jax.random.normal(speaker_key, (config.speaker_channels,))
+    return (
+        jax.random.randint(token_key, (tokens,), 0, config.symbols.size),
+        jax.random.normal(duration_key, (tokens, 2)),
+        jax.random.normal(noise_key, (frames, config.channels)),
+        speaker,
+        jnp.zeros((), jnp.int32) if config.languages else None,
+    ), {}
+
+
+FAMILY = Family(
+    name=NAME,
+    config=VITSConfig,
+    build=_build,
+    example_inputs=_example_inputs,
+    pipeline="jaxvoice.pipelines:VITSSynthesizer",
+    layouts=(CoquiVITSLayout(), OriginalVITSLayout()),
+    fewest_steps=500,
+)

@@ -1,0 +1,99 @@
+"""The speakers of a VITS: names with ids or vectors, in files beside the weights. Does not import jax."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxvoice.config import format_value, parse_json, read_text
+from jaxvoice.data.speaker_table import SpeakerTable
+from jaxvoice.errors import CheckpointError, DataError
+from jaxvoice.models.vits.config import VITSConfig
+from jaxvoice.weights.formats import PickleArchive, open_archive
+
+SPEAKERS_FILE = "speakers.json"
+"""The file of the speakers in a model folder: `{name: id}`, or a `SpeakerTable` with a vector for each speaker."""
+
+_ID_FILES = ("speaker_ids.json", "speaker_ids.pth", SPEAKERS_FILE, "speakers.pth")
+_VECTOR_FILES = (SPEAKERS_FILE, "speakers.pth")
+_MOST_BYTES = 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class Speakers:
+    """The known speakers of a model, by name."""
+
+    ids: Mapping[str, int]
+    """The row of each speaker in the table of the network; empty for a model that reads vectors."""
+    vectors: Mapping[str, Float32[np.ndarray, " dim"]]
+    """The vector of each speaker; empty for a model with a table."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all speakers, in the order of the file."""
+        return (*self.ids, *self.vectors)
+
+
+def read_speakers(folder: Path, config: VITSConfig) -> Speakers:
+    """The speakers in a model folder; without a file, those of a table are called by their ids.
+
+    **Raises:** `CheckpointError` or `DataError` for a file that does not match the model.
+    """
+    path = folder / SPEAKERS_FILE
+    if config.num_speakers:
+        ids = _read_ids(path, config) if path.is_file() else {str(i): i for i in range(config.num_speakers)}
+        return Speakers(ids, {})
+    if config.speaker_channels and path.is_file():
+        return Speakers({}, _read_vectors(path, config))
+    return Speakers({}, {})
+
+
+def speakers_beside(folder: Path, config: VITSConfig) -> dict[str, bytes]:
+    """The content of `SPEAKERS_FILE` for the model folder, from the files of coqui in `folder`; empty without them.
+
+    The vector of a speaker is the mean of those of its clips.
+
+    **Raises:** `CheckpointError` or `DataError` for a file that does not match the model.
+    """
+    names = _ID_FILES if config.num_speakers else _VECTOR_FILES if config.speaker_channels else ()
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
+        return {}
+    if config.num_speakers:
+        content: Any = _read_ids(path, config)
+    else:
+        vectors = _read_vectors(path, config)
+        content = {name: {"name": name, "embedding": [float(x) for x in vector]} for name, vector in vectors.items()}
+    return {SPEAKERS_FILE: (json.dumps(content, ensure_ascii=False) + "\n").encode()}
+
+
+def _read_ids(path: Path, config: VITSConfig) -> dict[str, int]:
+    """The ids in a file of coqui, `{name: id}`."""
+    if path.suffix == ".json":
+        table = parse_json(path, read_text(path, _MOST_BYTES))
+    else:
+        with open_archive(path) as archive:
+            table = archive.content if isinstance(archive, PickleArchive) else None
+    numbers = list(table.values()) if isinstance(table, Mapping) else []
+    if not numbers or not all(type(number) is int and 0 <= number < config.num_speakers for number in numbers):
+        raise CheckpointError(
+            f"{path} contains {format_value(table)}; it should map names of speakers to ids from 0 to "
+            f"{config.num_speakers - 1}, because the model has {config.num_speakers} speakers. Pass the file of these "
+            "weights, or remove it."
+        )
+    assert isinstance(table, Mapping)
+    return {str(name): number for name, number in sorted(table.items(), key=lambda item: item[1])}
+
+
+def _read_vectors(path: Path, config: VITSConfig) -> dict[str, Float32[np.ndarray, " dim"]]:
+    table = SpeakerTable.load(path)
+    if table.dim != config.speaker_channels:
+        raise DataError(
+            f"{path} contains vectors of {table.dim} numbers; they should have {config.speaker_channels}, the size of "
+            "the speaker vectors of this model. Compute them with the speaker encoder of the model."
+        )
+    return {name: table.mean(name) for name in table.names}

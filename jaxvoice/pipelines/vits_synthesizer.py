@@ -1,0 +1,519 @@
+"""VITS and YourTTS as a pipeline: text to speech in known voices and in those of recordings, and voice conversion."""
+
+import dataclasses
+import difflib
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxvoice.config import format_value
+from jaxvoice.dsp.mel import bucketed_log_mel
+from jaxvoice.dsp.resampling import resample
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.gaussian_tts.inference import AlignmentBlock
+from jaxvoice.models.vits.config import SamplingConfig, VITSConfig
+from jaxvoice.models.vits.family import FAMILY
+from jaxvoice.models.vits.inference import Speaker, VITSInference
+from jaxvoice.models.vits.network import VITS
+from jaxvoice.models.vits.speakers import Speakers, read_speakers
+from jaxvoice.pipelines.argument_checks import as_list, check_seed, error_context, validate_text
+from jaxvoice.pipelines.recordings import Recording, read_recordings, several
+from jaxvoice.pipelines.sources import find_model_folder, load_with_method, print_notices
+from jaxvoice.pipelines.synthesizer import Speech, check_speed
+from jaxvoice.pipelines.vocoder import Waveform
+from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
+from jaxvoice.text.spoken_numbers import spell_numbers
+from jaxvoice.weights.array_names import named_arrays
+
+ENCODER_FOLDER = "speaker_encoder"
+"""The folder inside a model folder with the model folder of its speaker encoder."""
+BLANK = "·"
+"""The blank between symbols in `Speech.phonemes`."""
+_LONGEST = 250  # characters that are synthesised at once, more than in the texts of common corpora
+
+
+class VITSSynthesizer:
+    """Text to speech and voice conversion with VITS or YourTTS.
+
+    A model has one voice, a table of speakers, or reads vectors of a speaker encoder, as YourTTS. With vectors, it
+    speaks in the voice of any recording: pass its speaker encoder.
+
+    Use the voice of a recording only with the permission of its speaker, and mark the results as synthetic.
+
+    **Attributes:** `network`, `config`, and `encoder`, a `SpeakerEncoder` or `None`.
+    """
+
+    def __init__(self, network: VITS, config: VITSConfig, speakers: Speakers | None = None, *, encoder: Any = None):
+        """**Arguments:** `speakers`, the known speakers, by default none; `encoder`, a `SpeakerEncoder`, or the
+        path or Hub id of one; it should be the encoder with which the model was trained.
+
+        **Raises:** `ConfigError` for an encoder whose embeddings have another size than the vectors of the model.
+        """
+        self.network, self.config = network, config
+        if isinstance(encoder, str | Path):
+            encoder = load_with_method(encoder, "embed", "a speaker encoder")
+        if encoder is not None:
+            self._check_encoder(encoder)
+        self.encoder = encoder
+        self._speakers = Speakers({}, {}) if speakers is None else speakers
+        self._inference = VITSInference(network, config)
+
+    def _check_encoder(self, encoder: Any) -> None:
+        if not self._reads_vectors:
+            kind = "a table of speakers" if self.config.num_speakers else "one voice"
+            raise ConfigError(f"encoder is given, but the model has {kind}; omit it.")
+        if encoder.dim != self.config.speaker_channels:
+            raise ConfigError(
+                f"The embeddings of the speaker encoder have {encoder.dim} components; they should have "
+                f"{self.config.speaker_channels}, the size of the speaker vectors of this model. Pass the encoder with "
+                "which the model was trained."
+            )
+
+    @classmethod
+    def load(cls, path: str | Path, *, encoder: Any = None) -> "VITSSynthesizer":
+        """Load the model at `path`: a model folder, a run folder (its best model), or a Hub id `owner/name`.
+
+        The licence of the weights is printed to stderr if it is known, and a warning if the model was trained for few
+        steps.
+
+        **Arguments:** `encoder`, as for the class; by default the model folder `speaker_encoder` inside the
+        model folder, if it exists.
+
+        **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model or speaker encoder, or one that
+        does not belong to the model; `MissingExtraError` for a Hub id without the extra `hub`.
+        """
+        folder = find_model_folder(path)
+        network, config = FAMILY.load_network(folder)
+        print_notices(folder, FAMILY)
+        inside = folder / ENCODER_FOLDER
+        if encoder is None and inside.is_dir() and config.speaker_channels and not config.num_speakers:
+            encoder = inside
+        return cls(network, config, read_speakers(folder, config), encoder=encoder)
+
+    def __repr__(self) -> str:
+        voices = f"{self.config.num_speakers} speakers" if self.config.num_speakers else "one voice"
+        if self._reads_vectors:
+            voices = f"speaker vectors of {self.config.speaker_channels}"
+        return f"VITSSynthesizer({self.sample_rate} Hz, {voices})"
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the audio in Hz."""
+        return self.config.mel.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples of audio per frame."""
+        return self.config.mel.hop_length
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The names of the known speakers."""
+        return self._speakers.names
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The names of the languages; empty for a model without language embeddings."""
+        return self.config.languages
+
+    @property
+    def _reads_vectors(self) -> bool:
+        return self.config.speaker_channels > 0 and not self.config.num_speakers
+
+    @overload
+    def speak(
+        self,
+        text: str,
+        *,
+        speaker: Any = None,
+        language: str | None = None,
+        reference: Any = None,
+        sample_rate: float | None = None,
+        noise_scale: float | None = None,
+        duration_noise_scale: float | None = None,
+        length_scale: float | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+    ) -> Speech: ...
+
+    @overload
+    def speak(
+        self,
+        text: Sequence[str],
+        *,
+        speaker: Any = None,
+        language: str | None = None,
+        reference: Any = None,
+        sample_rate: float | None = None,
+        noise_scale: float | None = None,
+        duration_noise_scale: float | None = None,
+        length_scale: float | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+    ) -> list[Speech]: ...
+
+    def speak(
+        self,
+        text: Any,
+        *,
+        speaker: Any = None,
+        language: str | None = None,
+        reference: Any = None,
+        sample_rate: float | None = None,
+        noise_scale: float | None = None,
+        duration_noise_scale: float | None = None,
+        length_scale: float | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+    ) -> Any:
+        """Synthesise a text, or each text of a list.
+
+        **Arguments:**
+
+        - `text`: a text of any length in the characters of the model; long texts are divided at the ends of sentences.
+            Numbers in digits are spelled if the model has languages. For a model that reads the IPA, the text is in the
+            IPA.
+        - `speaker`: the name of a known speaker, its id for a model with a table, or a vector `(speaker_channels,)`.
+        - `language`: the name of a language of the model; may be omitted if it has only one.
+        - `reference`: a recording of the speaker, or a list of recordings, as for `SpeakerEncoder.embed`, or a `Voice`;
+            instead of `speaker`.
+        - `sample_rate`: of references that are arrays, in Hz.
+        - `noise_scale`, `duration_noise_scale`: the variation of the sound and of the durations; 0 disables it. By
+            default, those of the model's configuration.
+        - `length_scale`: factor of the durations; 2 is half as fast.
+        - `speed`: relative speed from 0.1 to 10, by which the durations are divided as well.
+        - `seed`: seed of the noise.
+
+        **Returns:** a `Speech`, or a list of them. Its `phonemes` are the symbols with the blanks between them.
+
+        **Raises:** `TextError` for a text that contains nothing to read, or characters that the model does not have,
+        with their positions; `ConfigError` for an unknown speaker or language, with the nearest names, for a missing
+        one, or for a scale, speed or seed out of range; `AudioError` as `SpeakerEncoder.embed` for a reference that is
+        silent or too short; `CheckpointError` if the model returns NaN or infinity.
+        """
+        check_seed(seed)
+        check_speed(speed)
+        sampling = self._sampling(noise_scale, duration_noise_scale, length_scale, speed)
+        chosen = self._language(language)
+        single = isinstance(text, str)
+        texts = [text] if single else as_list(text, "text", "a string or a list of strings")
+        pieces = [self._pieces(one, chosen, "" if single else f"text {n}") for n, one in enumerate(texts, 1)]
+        voice = self._speaker(speaker, reference, sample_rate)
+        speech = [self._speak(one, voice, chosen, sampling, seed) for one in pieces]
+        return speech[0] if single else speech
+
+    def _sampling(self, noise: Any, duration_noise: Any, length: Any, speed: float) -> SamplingConfig:
+        given = {"noise_scale": noise, "duration_noise_scale": duration_noise, "length_scale": length}
+        changes = {name: value for name, value in given.items() if value is not None}
+        sampling = dataclasses.replace(self.config.sampling, **changes)
+        return dataclasses.replace(sampling, length_scale=sampling.length_scale / speed)
+
+    def _pieces(self, text: Any, language: int | None, name: str) -> list[list[int]]:
+        """The ids of the symbols of each piece of a text."""
+        with error_context(name):
+            text = validate_text(text)
+            if language is not None:
+                text = spell_numbers(text, self.languages[language])
+            self.config.symbols.ids(text)  # for the positions of unknown characters in the whole text
+            return [self.config.symbols.ids(piece) for piece in split_text(text, _LONGEST)]
+
+    def _speak(
+        self, pieces: list[list[int]], speaker: Speaker, language: int | None, sampling: SamplingConfig, seed: int
+    ) -> Speech:
+        symbols, hop = self.config.symbols, self.hop_length
+        parts = [
+            self._inference.synthesize(np.array(ids, np.int32), speaker, language, sampling, seed + number)
+            for number, ids in enumerate(pieces)
+        ]
+        audio = np.concatenate([part.audio for part in parts])
+        durations = np.concatenate([part.durations for part in parts])
+        blank, names = symbols.blank_id, symbols.characters
+        written = tuple(BLANK if number == blank else names[number] for ids in pieces for number in ids)
+        blocks, frame, phone = [], 0, 0
+        for part in parts:
+            weights = np.repeat(np.eye(len(part.durations), dtype=np.float32), part.durations, axis=0)
+            blocks.append(AlignmentBlock(frame, phone, weights))
+            frame, phone = frame + len(weights), phone + len(part.durations)
+        mel = bucketed_log_mel(np.pad(audio, (0, max(0, self.config.mel.min_samples - len(audio)))), self.config.mel)
+        return Speech(audio, self.sample_rate, mel[:, : len(audio) // hop], written, durations, tuple(blocks))
+
+    def _language(self, language: Any) -> int | None:
+        names = self.languages
+        if not names:
+            if language is not None:
+                raise ConfigError(
+                    f"language is {format_value(language)}; it should be None, because the model has no language "
+                    "embeddings."
+                )
+            return None
+        if language is None and len(names) == 1:
+            return 0
+        if language not in names:
+            raise ConfigError(f"language is {format_value(language)}; {_choose(language, names)}")
+        return names.index(language)
+
+    def _speaker(self, speaker: Any, reference: Any = None, sample_rate: float | None = None) -> Speaker:
+        """The speaker as the network reads it."""
+        if speaker is not None and reference is not None:
+            raise ConfigError("speaker and reference are both given; pass only one of the two.")
+        if not self.config.speaker_channels:
+            if speaker is not None or reference is not None:
+                raise ConfigError("The model has one voice; omit speaker and reference.")
+            return None
+        if self.config.num_speakers:
+            return self._speaker_id(speaker, reference)
+        if reference is not None:
+            return self._voice(reference, sample_rate).embedding
+        if speaker is None:
+            known = f"the name of a known speaker ({_listed(self.speakers)}), or " if self.speakers else ""
+            raise ConfigError(
+                f"The model needs the voice of a speaker. Pass {known}a recording of the speaker as reference, or a "
+                f"vector of {self.config.speaker_channels} numbers."
+            )
+        if isinstance(speaker, str):
+            if speaker not in self._speakers.vectors:
+                raise ConfigError(f"speaker is {speaker!r}; {_choose(speaker, self.speakers)}")
+            return np.asarray(self._speakers.vectors[speaker], np.float32)
+        return self._vector(speaker)
+
+    def _speaker_id(self, speaker: Any, reference: Any) -> int:
+        if reference is not None:
+            raise ConfigError(
+                "reference is given, but the model has a table of speakers and no speaker vectors. Pass the name of a "
+                f"speaker: {_listed(self.speakers)}."
+            )
+        whole = isinstance(speaker, int | np.integer) and not isinstance(speaker, bool)
+        if whole and 0 <= speaker < self.config.num_speakers:
+            return int(speaker)
+        if isinstance(speaker, str) and speaker in self._speakers.ids:
+            return self._speakers.ids[speaker]
+        if whole:
+            raise ConfigError(
+                f"speaker is {format_value(speaker)}; it should be a name or an id from 0 to "
+                f"{self.config.num_speakers - 1}."
+            )
+        raise ConfigError(f"speaker is {format_value(speaker)}; {_choose(speaker, self.speakers)}")
+
+    def _vector(self, vector: Any) -> Float32[np.ndarray, " dim"]:
+        array, size = np.asarray(vector), self.config.speaker_channels
+        if array.shape != (size,) or not np.issubdtype(array.dtype, np.floating):
+            raise ConfigError(
+                f"speaker has shape {array.shape} and type {array.dtype}; it should be a name, or a vector of floats "
+                f"of shape ({size},) from the speaker encoder of the model."
+            )
+        if not np.isfinite(array).all() or not np.any(array):
+            raise ConfigError("speaker contains only zeros, NaN or infinity; compute the vector again.")
+        return array.astype(np.float32)
+
+    @cached_property
+    def _identity(self) -> str:
+        """A hash of the weights of the speaker encoder, which identifies the encoder of a `Voice`."""
+        digest = hashlib.sha256()
+        for name, array in sorted(named_arrays(self._encoder.network).items()):
+            values = np.asarray(array)
+            digest.update(f"{name} {values.dtype} {values.shape}".encode())
+            digest.update(values.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def _encoder(self) -> Any:
+        if self.encoder is None:
+            raise ConfigError(
+                "The model reads vectors of a speaker encoder, which was not loaded; pass encoder "
+                "(--encoder), the model folder of the encoder with which the model was trained."
+            )
+        return self.encoder
+
+    def encode_voice(self, reference: Any, sample_rate: float | None = None) -> Voice:
+        """The voice of one or several recordings of a speaker, for `speak` and `convert`.
+
+        The embedding is the mean of those of the recordings.
+
+        **Arguments:** `reference`, as for `SpeakerEncoder.embed`; `sample_rate`, of arrays, in Hz.
+
+        **Raises:** `ConfigError` for a model that does not read speaker vectors, without a speaker encoder, or for an
+        empty list; otherwise as `SpeakerEncoder.embed`.
+        """
+        if not self._reads_vectors:
+            raise ConfigError("The model reads no speaker vectors, so it has no voices of recordings.")
+        encoder = self._encoder
+        values = list(reference) if several(reference) else [reference]
+        if not values:
+            raise ConfigError("reference is an empty list; it should contain at least one recording.")
+        recordings = read_recordings(values, sample_rate, "reference")
+        embeddings = [encoder.embed(recording.samples, recording.sample_rate) for recording in recordings]
+        return Voice(
+            embedding=np.mean(np.stack(embeddings), axis=0),
+            pitch=None,
+            seconds=sum(recording.seconds for recording in recordings),
+            references=len(recordings),
+            model=self._identity,
+        )
+
+    def _voice(self, voice: Any, sample_rate: float | None = None) -> Voice:
+        if isinstance(voice, str | Path) and Path(voice).suffix.lower() == VOICE_SUFFIX:
+            voice = Voice.load(voice)
+        if isinstance(voice, Voice):
+            self.check_voice(voice)
+            return voice
+        return self.encode_voice(voice, sample_rate)
+
+    def check_voice(self, voice: Voice) -> None:
+        """Raise `ConfigError` for a voice of another speaker encoder, or of a model of another kind."""
+        if not self._reads_vectors or voice.embedding.shape != (self.config.speaker_channels,):
+            raise ConfigError(
+                f"The voice has {voice.embedding.size} components; the model reads "
+                f"{self.config.speaker_channels if self._reads_vectors else 'no'} speaker vectors. Compute the voice "
+                "with this model."
+            )
+        if self.encoder is not None and voice.model != self._identity:
+            raise ConfigError("The voice was computed by another speaker encoder; compute it again with this model.")
+
+    def check_pitch(self, pitch: Any) -> None:
+        """Raise `ConfigError` unless `pitch` is `"match"`: the model itself determines F0."""
+        if pitch != "match":
+            raise ConfigError(
+                f'pitch is {format_value(pitch)}; it should be "match", because the model itself determines F0.'
+            )
+
+    @overload
+    def convert(
+        self,
+        source: Sequence[Any],
+        voice: Any,
+        *,
+        speaker: Any = None,
+        sample_rate: float | None = None,
+        pitch: str = "match",
+        seed: int = 0,
+    ) -> list[Waveform]: ...
+
+    @overload
+    def convert(
+        self,
+        source: Any,
+        voice: Any,
+        *,
+        speaker: Any = None,
+        sample_rate: float | None = None,
+        pitch: str = "match",
+        seed: int = 0,
+    ) -> Waveform: ...
+
+    def convert(
+        self,
+        source: Any,
+        voice: Any,
+        *,
+        speaker: Any = None,
+        sample_rate: float | None = None,
+        pitch: str = "match",
+        seed: int = 0,
+    ) -> Any:
+        """Convert speech to another voice. Content, timing and duration are kept.
+
+        **Arguments:**
+
+        - `source`: an array `(samples,)` of floats with full scale at 1, an `Audio`, or the path of a file, of any
+            length; or a list of these.
+        - `voice`: the voice of the result: the name or id of a known speaker; for models with speaker vectors also a
+            `Voice`, the path of a voice file (`.json`), or what `encode_voice` accepts.
+        - `speaker`: the speaker of the source, as for `speak`. By default, the speaker encoder computes its vector; a
+            model with a table of speakers needs it.
+        - `sample_rate`: of arrays, in Hz; `None` for files and `Audio`.
+        - `pitch`: only `"match"`; the model itself determines F0.
+        - `seed`: seed of the noise.
+
+        **Returns:** float32 waveform at `self.sample_rate`; for a list a list.
+
+        **Raises:** `AudioError` for a source that is silent, empty, too short, or contains NaN; `ConfigError` for a
+        model of one voice, an unknown speaker, with the nearest names, or a voice of another encoder;
+        `CheckpointError` if the model returns NaN or infinity.
+        """
+        check_seed(seed)
+        self.check_pitch(pitch)
+        if not self.config.speaker_channels:
+            raise ConfigError("The model has one voice; conversion needs a model of several voices.")
+        sources = list(source) if several(source) else [source]
+        recordings = read_recordings(sources, sample_rate, "source")
+        target = self._target(voice, sample_rate)
+        results = [self._convert(recording, speaker, target, seed) for recording in recordings]
+        return results if several(source) else results[0]
+
+    def convert_chunks(
+        self,
+        source: Any,
+        voice: Any,
+        *,
+        speaker: Any = None,
+        sample_rate: float | None = None,
+        pitch: str = "match",
+        seed: int = 0,
+    ) -> Iterator[Waveform]:
+        """Yield the result of `convert` for one source, as one part. Arguments and errors are those of `convert`."""
+        if several(source):
+            raise ConfigError("source is a list; it should be one recording. Call convert_chunks for each of them.")
+        options = {"speaker": speaker, "sample_rate": sample_rate, "pitch": pitch, "seed": seed}
+        return iter([self.convert(source, voice, **options)])
+
+    def _target(self, voice: Any, sample_rate: float | None) -> Speaker:
+        if self.config.num_speakers:
+            return self._speaker_id(voice, None)
+        if isinstance(voice, str) and voice in self._speakers.vectors:
+            return self._speaker(voice)
+        return self._voice(voice, sample_rate).embedding
+
+    def _convert(self, recording: Recording, speaker: Any, target: Speaker, seed: int) -> Waveform:
+        if speaker is None and self._reads_vectors:
+            source: Speaker = self._encoder.embed(recording.samples, recording.sample_rate)
+        elif speaker is None:
+            raise ConfigError(
+                "speaker is None; it should be the speaker of the source, because the model has a table of speakers: "
+                f"{_listed(self.speakers)}."
+            )
+        else:
+            source = self._speaker(speaker)
+        samples = np.asarray(resample(recording.samples, recording.sample_rate, self.sample_rate), np.float32)
+        return self._inference.convert(samples, source, target, seed)
+
+
+def split_text(text: str, most: int) -> list[str]:
+    """`text` in pieces of at most `most` characters if possible, divided at the ends of sentences.
+
+    Longer sentences are divided at commas, and without these at spaces.
+    """
+    pieces = [text.strip()]
+    for pattern in (r"(?<=[.!?…])\s+", r"(?<=[,;:])\s+", r"\s+"):
+        pieces = [part for piece in pieces for part in _joined(re.split(pattern, piece), most)]
+    return [piece for piece in pieces if any(character.isalnum() for character in piece)]
+
+
+def _joined(parts: list[str], most: int) -> Iterator[str]:
+    """Adjacent `parts`, joined while they have at most `most` characters."""
+    held = parts[0]
+    for part in parts[1:]:
+        if len(held) + 1 + len(part) <= most:
+            held = f"{held} {part}"
+        else:
+            yield held
+            held = part
+    yield held
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none are known"
+
+
+def _choose(name: Any, known: Sequence[str]) -> str:
+    """The advice for an unknown name."""
+    close = difflib.get_close_matches(str(name)[:100], known, n=3, cutoff=0.4) if isinstance(name, str) else []
+    if close:
+        return f"the nearest known names are {', '.join(map(repr, close))}."
+    return f"it should be one of the known names: {_listed(known)}."

@@ -1,0 +1,308 @@
+"""Synthesis and conversion with a small VITS: voices, languages, long texts, and errors of the user."""
+
+import dataclasses
+import json
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+import jaxvoice
+from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, TextError
+from jaxvoice.models import speaker_encoder
+from jaxvoice.models.vits import FAMILY, VITS, VITSConfig
+from jaxvoice.models.vits.inference import conversion_reach
+from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer
+from jaxvoice.pipelines.vits_synthesizer import BLANK, split_text
+from jaxvoice.weights import load_state, named_arrays
+from tests.models.speaker_encoder.small import SMALL as ENCODER
+from tests.models.vits.released import linear_spectrogram
+from tests.models.vits.small import SMALL
+
+RATE = SMALL.mel.sample_rate
+TABLE = dataclasses.replace(SMALL, num_speakers=3, languages=())
+
+
+def random_network(config, seed=0):
+    """A network whose weights differ from their initial values, with short durations."""
+    network, random = VITS(config, key=jax.random.key(seed)), np.random.default_rng(seed)
+    arrays = {
+        name: random.normal(0, 0.3, array.shape).astype(np.float32)
+        for name, array in named_arrays(network).items()
+        if ".post." in name or "flows." in name
+    }
+    return load_state(network, named_arrays(network) | arrays)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    network = speaker_encoder.FAMILY.build(ENCODER, key=jax.random.key(1))
+    return SpeakerEncoder(network, ENCODER)
+
+
+@pytest.fixture(scope="module")
+def config(encoder):
+    decoder = dataclasses.replace(SMALL.decoder, cond_channels=encoder.dim)
+    return dataclasses.replace(SMALL, speaker_channels=encoder.dim, decoder=decoder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, config, encoder):
+    """A model folder with speakers and the folder of the speaker encoder."""
+    place = tmp_path_factory.mktemp("vits") / "model"
+    FAMILY.save_network(place, random_network(config), config)
+    speaker_encoder.FAMILY.save_network(place / "speaker_encoder", encoder.network, ENCODER)
+    vectors = np.random.default_rng(3).normal(size=(2, encoder.dim))
+    table = {
+        name: {"name": name, "embedding": [*map(float, v)]} for name, v in zip(("anna", "ben"), vectors, strict=True)
+    }
+    (place / "speakers.json").write_text(json.dumps(table), encoding="utf-8")
+    return place
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return VITSSynthesizer.load(folder)
+
+
+@pytest.fixture(scope="module")
+def table_model():
+    from jaxvoice.models.vits.speakers import Speakers
+
+    return VITSSynthesizer(random_network(TABLE), TABLE, Speakers({"p225": 0, "p226": 1, "p301": 2}, {}))
+
+
+@pytest.fixture(scope="module")
+def recording():
+    random, time = np.random.default_rng(0), np.arange(2 * RATE) / RATE
+    tone = np.sin(2 * np.pi * 150 * time) * (0.5 + 0.4 * np.sin(2 * np.pi * 3 * time))
+    return (0.3 * tone + 0.02 * random.normal(size=len(time))).astype(np.float32)
+
+
+def test_speech_has_the_durations_of_its_symbols(model):
+    speech = model.speak("Hello, you.", speaker="anna", language="en", seed=1)
+    assert speech.sample_rate == 22050 and speech.audio.dtype == np.float32
+    assert len(speech.audio) == 256 * speech.durations.sum() == 256 * speech.mel.shape[1]
+    assert "".join(speech.phonemes) == BLANK + "".join(f"{one}{BLANK}" for one in "hello, you.")
+    assert np.abs(speech.audio).max() > 0
+    np.testing.assert_array_equal(speech.alignment.sum(0), speech.durations)
+    again = model.speak("Hello, you.", speaker="anna", language="en", seed=1)
+    np.testing.assert_array_equal(again.audio, speech.audio)
+    other = model.speak("Hello, you.", speaker="anna", language="en", seed=2)
+    assert len(other.audio) != len(speech.audio) or np.abs(other.audio - speech.audio).max() > 1e-4
+
+
+def test_synthesizer_and_converter_load_the_model(folder):
+    for load in (jaxvoice.Synthesizer.load, jaxvoice.VoiceConverter.load, jaxvoice.load):
+        loaded = load(folder)
+        assert isinstance(loaded, VITSSynthesizer) and loaded.speakers == ("anna", "ben")
+    assert repr(loaded) == f"VITSSynthesizer(22050 Hz, speaker vectors of {loaded.config.speaker_channels})"
+
+
+def test_without_noise_speech_does_not_depend_on_the_seed(model):
+    options = {"speaker": "ben", "language": "pt", "noise_scale": 0.0, "duration_noise_scale": 0.0}
+    first, second = (model.speak("um dois", seed=seed, **options) for seed in (1, 2))
+    np.testing.assert_array_equal(first.audio, second.audio)
+    slow = model.speak("um dois", length_scale=3.0, **options)
+    assert 2 * first.durations.sum() < slow.durations.sum() <= 3 * first.durations.sum()
+
+
+def test_speaker_and_language_change_the_speech(model):
+    audio = [
+        model.speak("abc", speaker=speaker, language=language, seed=0, length_scale=2.0).audio
+        for speaker, language in (("anna", "en"), ("ben", "en"), ("anna", "pt"))
+    ]
+    assert all(len(a) != len(audio[0]) or np.abs(a - audio[0]).max() > 1e-4 for a in audio[1:])
+
+
+def test_recordings_give_the_voice_of_the_speaker_encoder(model, encoder, recording, tmp_path):
+    vector = encoder.embed(recording, RATE)
+    expected = model.speak("abc", speaker=vector, language="en").audio
+    soundfile.write(tmp_path / "a.wav", recording, RATE, subtype="FLOAT")
+    voice = model.encode_voice(recording, RATE)
+    voice.save(tmp_path / "voice.json")
+    for reference in (tmp_path / "a.wav", [tmp_path / "a.wav"], voice, tmp_path / "voice.json"):
+        found = model.speak("abc", reference=reference, language="en").audio
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        model.speak("abc", reference=recording, sample_rate=RATE, language="en").audio, expected, atol=1e-5
+    )
+
+
+def test_long_texts_are_divided_at_sentences(model):
+    assert split_text("One two. Three? Four, five", 12) == ["One two.", "Three?", "Four, five"]
+    assert split_text("One two. Three.", 100) == ["One two. Three."]
+    assert split_text("aaaa bbbb, cccc dddd", 10) == ["aaaa bbbb,", "cccc dddd"]
+    assert split_text("aaaa bbbb cccc", 9) == ["aaaa bbbb", "cccc"]
+    assert split_text("Yes. - !", 4) == ["Yes."]
+    text = "this is a sentence of some length, said again and again. " * 6
+    speech = model.speak(text, speaker="anna", language="en", length_scale=0.2)
+    assert len(speech.blocks) == 2 and len(speech.audio) == 256 * speech.durations.sum()
+    second = speech.blocks[1]
+    assert second.frame == len(speech.blocks[0].weights) and second.phone == speech.blocks[0].weights.shape[1]
+
+
+def test_lists_of_texts_are_spoken_one_by_one(model):
+    texts = ["one", "two three"]
+    speech = model.speak(texts, speaker="anna", language="en", seed=5)
+    for text, one in zip(texts, speech, strict=True):
+        np.testing.assert_array_equal(model.speak(text, speaker="anna", language="en", seed=5).audio, one.audio)
+
+
+def test_numbers_are_spelled_in_the_language(model):
+    options = {"speaker": "anna", "noise_scale": 0.0, "duration_noise_scale": 0.0}
+    for language, words in (("en", "forty-two"), ("pt", "quarenta e dois")):
+        found = model.speak("42", language=language, **options)
+        np.testing.assert_array_equal(found.audio, model.speak(words, language=language, **options).audio)
+
+
+def test_conversion_in_windows_equals_that_of_the_whole(model, recording):
+    """The window is shorter than the recording, so that it is divided."""
+    reach = conversion_reach(model.config)
+    audio = np.tile(recording, 8)
+    found = model.convert(audio, "ben", speaker="anna", sample_rate=RATE, seed=3)
+    assert found.shape == audio.shape and len(audio) > 256 * 1024 > 256 * 4 * reach
+    spectrogram = linear_spectrogram(np.pad(audio, (0, -len(audio) % 256)))
+    frames = len(spectrogram)
+    key = jax.random.key(3)
+
+    @eqx.filter_jit
+    def whole(network):
+        draw = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (network.config.channels,)))
+        noise = draw(np.arange(frames, dtype=np.uint32))
+        vectors = [np.asarray(model._speakers.vectors[name], np.float32) for name in ("anna", "ben")]
+        return network.convert(spectrogram, noise, *vectors).audio[:, 0]
+
+    np.testing.assert_allclose(found, np.asarray(whole(model.network))[: len(audio)], atol=2e-5)
+
+
+def test_conversions_keep_the_duration_and_depend_on_the_voice(model, recording):
+    found = model.convert([recording, recording[:24001]], "anna", sample_rate=RATE)
+    assert [len(one) for one in found] == [len(recording), 24001]
+    assert np.abs(found[0] - model.convert(recording, "ben", sample_rate=RATE)).max() > 1e-4
+    (chunk,) = model.convert_chunks(recording, model.encode_voice(recording, RATE), sample_rate=RATE)
+    assert chunk.shape == recording.shape
+    half = model.convert(recording[::2], "anna", sample_rate=RATE // 2)
+    assert abs(len(half) - len(recording)) <= 2
+
+
+def test_models_with_a_table_have_names_and_ids(table_model, recording):
+    by_name = table_model.speak("abc", speaker="p226").audio
+    np.testing.assert_array_equal(table_model.speak("abc", speaker=1).audio, by_name)
+    assert repr(table_model) == "VITSSynthesizer(22050 Hz, 3 speakers)"
+    converted = table_model.convert(recording, "p301", speaker="p225", sample_rate=RATE)
+    assert converted.shape == recording.shape
+    for call, message in (
+        (lambda: table_model.speak("abc"), "speaker is None; it should be one of the known names: 'p225', 'p226'"),
+        (lambda: table_model.speak("abc", speaker="p225b"), "speaker is 'p225b'; the nearest known names are 'p225'"),
+        (lambda: table_model.speak("abc", speaker=3), "speaker is 3; it should be a name or an id from 0 to 2"),
+        (lambda: table_model.speak("abc", reference=recording), "has a table of speakers and no speaker vectors"),
+        (lambda: table_model.speak("abc", speaker=0, language="en"), "language is 'en'; it should be None"),
+        (lambda: table_model.convert(recording, "p301", sample_rate=RATE), "speaker is None; it should be the speaker"),
+        (lambda: table_model.encode_voice(recording, RATE), "reads no speaker vectors"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            call()
+
+
+def test_models_of_one_voice_have_no_speakers():
+    config = dataclasses.replace(
+        SMALL, speaker_channels=0, languages=("en",), decoder=dataclasses.replace(SMALL.decoder, cond_channels=0)
+    )
+    model = VITSSynthesizer(VITS(config, key=jax.random.key(0)), config)
+    assert len(model.speak("abc").audio) > 0 and model.speakers == ()
+    with pytest.raises(ConfigError, match="The model has one voice; omit speaker and reference"):
+        model.speak("abc", speaker="anna")
+    with pytest.raises(ConfigError, match="The model has one voice; conversion needs a model of several voices"):
+        model.convert(np.ones(3000, np.float32), "anna", sample_rate=RATE)
+    with pytest.raises(ConfigError, match="encoder is given, but the model has one voice"):
+        VITSSynthesizer(model.network, config, encoder=object())
+
+
+def test_missing_and_unknown_voices_raise_errors(model, recording, config):
+    size = config.speaker_channels
+    silence, short = np.zeros(RATE, np.float32), recording[: RATE // 10]
+    for options, error, message in (
+        (
+            {},
+            ConfigError,
+            r"needs the voice of a speaker. Pass the name of a known speaker \('anna', 'ben'\), or a rec",
+        ),
+        ({"speaker": "anne"}, ConfigError, "speaker is 'anne'; the nearest known names are 'anna'"),
+        ({"speaker": "xyz"}, ConfigError, "speaker is 'xyz'; it should be one of the known names: 'anna', 'ben'"),
+        ({"speaker": np.ones(3)}, ConfigError, rf"speaker has shape \(3,\) .* vector of floats of shape \({size},\)"),
+        ({"speaker": np.full(size, np.nan)}, ConfigError, "speaker contains only zeros, NaN or infinity"),
+        ({"speaker": "anna", "reference": recording}, ConfigError, "speaker and reference are both given"),
+        ({"reference": silence, "sample_rate": RATE}, AudioError, "The audio is silent"),
+        ({"reference": short, "sample_rate": RATE}, AudioError, r"is 0.100 s long; it should be at least 0.2 s"),
+        ({"reference": []}, ConfigError, "reference is an empty list"),
+    ):
+        with pytest.raises(error, match=message):
+            model.speak("abc", language="en", **options)
+    with pytest.raises(ConfigError, match="language is None; it should be one of the known names: 'en', 'pt'"):
+        model.speak("abc", speaker="anna")
+    with pytest.raises(ConfigError, match="language is 'en-us'; the nearest known names are 'en'"):
+        model.speak("abc", speaker="anna", language="en-us")
+    with pytest.warns(JaxvoiceWarning, match="depend on what is said"):
+        model.speak("abc", reference=recording[: RATE // 2], sample_rate=RATE, language="en")
+
+
+def test_models_without_their_encoder_raise_errors(folder, config, recording, encoder):
+    network, _ = FAMILY.load_network(folder)
+    bare = VITSSynthesizer(network, config)
+    with pytest.raises(ConfigError, match="which was not loaded; pass encoder"):
+        bare.speak("abc", reference=recording, sample_rate=RATE, language="en")
+    with pytest.raises(ConfigError, match="Pass a recording of the speaker as reference, or a vector of"):
+        bare.speak("abc", language="en")
+    with pytest.raises(ConfigError, match=rf"encoder have {encoder.dim} components; they should have 10, the size"):
+        VITSSynthesizer(VITS(SMALL, key=jax.random.key(0)), SMALL, encoder=encoder)
+
+
+def test_voices_of_other_encoders_raise_errors(model, recording):
+    voice = model.encode_voice(recording, RATE)
+    for changes, message in (
+        ({"model": "another"}, "was computed by another speaker encoder"),
+        ({"embedding": np.ones(5, np.float32)}, f"has 5 components; the model reads {model.config.speaker_channels}"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            model.speak("abc", reference=dataclasses.replace(voice, **changes), language="en")
+
+
+def test_texts_that_cannot_be_read_raise_errors(model):
+    options = {"speaker": "anna", "language": "en"}
+    with pytest.raises(TextError, match=r"'ß' \(character 4\) in 'straß' cannot be read|'ß' \(character 5\)"):
+        model.speak("straß", **options)
+    for text in ("", "   ", "?!"):
+        with pytest.raises(TextError, match="contains nothing to read"):
+            model.speak(text, **options)
+    with pytest.raises(TextError, match="text 2: 'я'"):
+        model.speak(["a", "я"], **options)
+    with pytest.raises(TextError, match="The text has type int"):
+        model.speak([3], **options)
+
+
+def test_wrong_options_raise_errors(model, recording):
+    options = {"speaker": "anna", "language": "en"}
+    for changes, message in (
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"noise_scale": -1.0}, "noise_scale is -1.0; it should be at least 0"),
+        ({"length_scale": 0.0}, "length_scale is 0.0; it should be positive"),
+        ({"length_scale": 1e6}, "s long; a piece should have at most 32768 frames"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            model.speak("abc", **options, **changes)
+    with pytest.raises(ConfigError, match='pitch is 3; it should be "match"'):
+        model.convert(recording, "anna", sample_rate=RATE, pitch=3)
+    assert VITSConfig().sampling.noise_scale == 0.667
+
+
+def test_other_pipelines_do_not_load_models_of_another_kind(tmp_path):
+    from jaxvoice.models import hifigan
+    from tests.models.hifigan.small import SMALL as VOCODER
+
+    hifigan.FAMILY.save_network(tmp_path / "v", hifigan.FAMILY.build(VOCODER, key=jax.random.key(0)), VOCODER)
+    for load in (jaxvoice.Synthesizer.load, jaxvoice.VoiceConverter.load):
+        with pytest.raises(ConfigError, match="is a model of the family 'hifigan'; it should be a"):
+            load(tmp_path / "v")
