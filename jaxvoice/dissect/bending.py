@@ -70,8 +70,9 @@ class Bend:
     """The share of the changed array in the result, in [0, 1]; the rest is the original."""
 
     def __post_init__(self) -> None:
+        valid_names = isinstance(self.names, str | tuple | list) and len(self.names) > 0
+        check_field(self, "names", valid_names, "have a pattern")
         object.__setattr__(self, "names", as_tuple(self.names))
-        check_field(self, "names", bool(self.names), "have a pattern")
         for name in self.names:
             compiled(name)
         check_field(self, "operation", type(self.operation) in OPERATIONS.values(), f"be one of {', '.join(_KINDS)}")
@@ -105,11 +106,13 @@ class Bend:
                 "Apply."
             )
         key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
+        others = []
         if isinstance(self.operation, Mix):
-            others = [_source(sources, source, name) for source in self.operation.sources]
-            new = self.operation(key, x, controls, others)
-        else:
-            new = self.operation(key, x, controls)
+            others = [[_source(sources, source, name) for source in self.operation.sources]]
+        try:
+            new = self.operation(key, x, controls, *others)
+        except ShapeError as failure:
+            raise ShapeError(f"{type(self.operation).__name__} cannot change {name!r}. {failure}") from failure
         new = check_replacement(f"The result of {type(self.operation).__name__} for {name!r}", new, x)
         if self.amount == 1:
             return new
@@ -206,8 +209,15 @@ class BendingConfig:
         return cls(tuple(_read_rule(rule, f"{where}.rules[{i}]") for i, rule in enumerate(rules)))
 
     def save(self, path: str | Path) -> None:
-        """Write the rules to a JSON file; raises `ConfigError` for a function that has no registered name."""
-        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+        """Write the rules to a JSON file.
+
+        **Raises:** `ConfigError` for a function that has no registered name, and a file that cannot be written.
+        """
+        text = self.to_json() + "\n"
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as failure:
+            raise ConfigError(f"{path} cannot be written ({failure.strerror}); check the path.") from failure
 
     @classmethod
     def load(cls, path: str | Path) -> "BendingConfig":

@@ -12,6 +12,8 @@ from jax.core import Tracer
 from jaxvoice.config import check_field, check_types, format_value
 from jaxvoice.errors import ConfigError, ShapeError
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 Controls = Mapping[str, Any]
 """Values of controls by name."""
 
@@ -37,6 +39,9 @@ class Control:
     def __post_init__(self) -> None:
         check_types(self)
         check_field(self, "name", bool(self.name), "not be empty")
+        for field in ("default", "low", "high"):
+            number = getattr(self, field)
+            check_field(self, field, number is None or abs(number) <= _LARGEST, f"be at most {_LARGEST:g} in size")
         valid = self.low is None or self.high is None or self.low <= self.high
         check_field(self, "high", valid, f"be at least low, {self.low}")
         check_field(self, "default", self._contains(self.default), f"be in {self.range_text}")
@@ -67,10 +72,10 @@ class Control:
             return jnp.clip(value, self.low, self.high) if self.clamp else value
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ConfigError(f"The control {self.name!r} is {format_value(value)}; it should be a number.") from None
-        if not math.isfinite(number):
-            raise ConfigError(f"The control {self.name!r} is {number}; it should be a finite number.")
+        if not abs(number) <= _LARGEST:
+            raise ConfigError(f"The control {self.name!r} is {number}; it should be a finite number (float32).")
         if self.clamp:
             number = min(
                 max(number, number if self.low is None else self.low), number if self.high is None else self.high

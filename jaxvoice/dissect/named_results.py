@@ -50,11 +50,11 @@ def tag(model: _Model, prefix: str = "", *, merged: Sequence[str] = ()) -> _Mode
     functions and bound methods. A function made from a TorchScript archive names the outputs of its modules too.
 
     **Arguments:** `prefix` is prepended to every path, and is the path of `model` itself. Without a prefix, the result
-    of `model` has no name, since it is the result of the captured function. `merged` are attributes of `model` whose
-    names are left out of paths, such as `Family.merged`.
+    of `model` has no name, since it is the result of the captured function. `merged` are attributes of `model`, or of
+    the module whose method it is, whose names are left out of paths, such as `Family.merged`.
     """
     if isinstance(model, types.MethodType) or type(model).__name__ == "BoundMethod":
-        return getattr(tag(model.__self__, prefix), model.__name__)  # pyright: ignore
+        return getattr(tag(model.__self__, prefix, merged=merged), model.__name__)  # pyright: ignore
     if isinstance(model, ft.partial):
         keywords = {name: tag(value, _join(prefix, name)) for name, value in model.keywords.items()}
         args = (tag(value, _join(prefix, i)) for i, value in enumerate(model.args))

@@ -315,7 +315,10 @@ def interpolate(trees: Sequence[Any], weights: Sequence[Any]) -> Any:
     if len(trees) != len(weights) or not trees:
         raise ConfigError(f"There are {len(weights)} weights for {len(trees)} models; there should be one for each.")
     if not any(isinstance(weight, Tracer) for weight in weights):
-        given = [float(weight) for weight in weights]
+        try:
+            given = [float(weight) for weight in weights]
+        except (TypeError, ValueError):
+            raise ConfigError(f"The weights are {format_value(list(weights))}; they should be numbers.") from None
         if not all(math.isfinite(weight) and weight >= 0 for weight in given) or sum(given) <= 0:
             raise ConfigError(f"The weights are {given}; they should be at least 0, and one of them positive.")
     scalars = jnp.stack([jnp.asarray(weight, jnp.float32) for weight in weights])

@@ -58,8 +58,8 @@ def plot_activation(
     if array.ndim < 2 or not array.size:
         raise ShapeError(f"The shape of the activation is {array.shape}; it should be (*batch, time, channels).")
     chosen = channels
-    if chosen is None or isinstance(chosen, int):
-        chosen = top_channels(array, chosen, by=by).tolist()
+    if chosen is None or isinstance(chosen, int | np.integer):
+        chosen = top_channels(array, None if chosen is None else int(chosen), by=by).tolist()
     wrong = [i for i in chosen if not 0 <= i < array.shape[-1]]
     if wrong:
         raise ShapeError(f"The channel is {wrong[0]}; it should be in 0..{array.shape[-1] - 1}.")
@@ -90,11 +90,15 @@ def plot_kernels(
 
     **Arguments:** `weight`: `(out, in, taps)`; `count`: number of kernels; `order`: by norm, or as they are.
 
-    **Returns:** a figure, as `plot_activation`. **Raises:** `ShapeError` for fewer than three axes.
+    **Returns:** a figure, as `plot_activation`.
+
+    **Raises:** `ShapeError` for fewer than three axes; `ConfigError` for a count below 1 or another order.
     """
     rows = kernels(weight)
     if order not in ("norm", "index"):
         raise ConfigError(f"order is {order!r}; it should be 'norm' or 'index'.")
+    if count < 1:
+        raise ConfigError(f"count is {count}; it should be at least 1.")
     chosen = np.argsort(-kernel_norms(weight), kind="stable") if order == "norm" else np.arange(len(rows))
     inputs = np.shape(weight)[1]
     taps = np.arange(rows.shape[1])
@@ -110,9 +114,17 @@ def plot_norms(
 ) -> Any:
     """Draw a histogram of the L2 norms of the kernels of a convolution.
 
-    **Returns:** a figure, as `plot_activation`. **Raises:** `ShapeError` for fewer than three axes.
+    **Returns:** a figure, as `plot_activation`.
+
+    **Raises:** `ShapeError` for fewer than three axes; `ConfigError` for fewer than one bin, and for NaN and infinity.
     """
-    counts, edges = np.histogram(kernel_norms(weight), bins=bins)
+    norms = kernel_norms(weight)
+    if bins < 1:
+        raise ConfigError(f"bins is {bins}; it should be at least 1.")
+    if not np.isfinite(norms).all():
+        bad = int(np.count_nonzero(~np.isfinite(norms)))
+        raise ConfigError(f"The norms of {bad} of {norms.size} kernels are NaN or infinite; they should be finite.")
+    counts, edges = np.histogram(norms, bins=bins)
     return _draw([_Panel(name, bars=(edges, counts), labels=("L2 norm", "kernels"))], backend, height=2.5, width=9)
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from jaxtyping import Array
 
+from jaxvoice.errors import ConfigError
+
 # Calls whose body is interpreted in place of the call. Every other primitive with a body is a loop, a branch or a
 # separate program, whose values are computed a varying number of times.
 _INLINED = (
@@ -132,6 +134,8 @@ def trace(
     """The program of `function(*args, **kwargs)`, and a function that assembles its result from arrays.
 
     Arrays among the arguments may be `jax.ShapeDtypeStruct`.
+
+    **Raises:** `ConfigError` for a function that converts an array to NumPy.
     """
     arrays, rebuild = arrays_of((args, dict(kwargs)))
     assemble: list[Callable[[Iterable[Array]], Any]] = []
@@ -142,7 +146,14 @@ def trace(
         assemble.append(rebuild_result)
         return results
 
-    closed = jax.make_jaxpr(flat)(*arrays)
+    try:
+        closed = jax.make_jaxpr(flat)(*arrays)
+    except jax.errors.TracerArrayConversionError as failure:
+        raise ConfigError(
+            f"The function {getattr(function, '__name__', function)!r} converts an array to NumPy, so that it cannot "
+            "be traced, as methods of pipelines. Pass a function of a network, such as the attribute network of a "
+            "pipeline."
+        ) from failure
     return Program(closed, arrays, _labels(args, kwargs)), assemble[-1]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from jaxvoice.dsp.resampling import whole_rate
-from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.errors import AudioError, ConfigError, ShapeError
 
 
 def activation_rate(frames: int, samples: int, sample_rate: int) -> Fraction:
@@ -46,14 +46,21 @@ def sonify(
         magnitude if no value is positive; `"absmax"`, the largest magnitude; `None` keeps the values. The result may
         exceed 1 slightly between positions.
 
-    **Raises:** `ShapeError` for fewer than two axes, no elements, or a channel that does not exist; `AudioError` for a
-    rate that is not a positive whole number; `ConfigError` for other values of `reduce` and `normalize`.
+    **Raises:** `ShapeError` for fewer than two axes, no elements, or a channel that does not exist; `AudioError` for
+    NaN and infinity, and a rate that is not a positive whole number; `ConfigError` for other values of `reduce` and
+    `normalize`.
     """
     import soxr
 
     array = np.asarray(activation, np.float32)
     if array.ndim < 2 or not array.size:
         raise ShapeError(f"The shape of the activation is {array.shape}; it should be (*batch, time, channels).")
+    if not np.isfinite(array).all():
+        bad = int(np.count_nonzero(~np.isfinite(array)))
+        raise AudioError(
+            f"The activation is NaN or infinite in {bad} of {array.size} elements; it should be finite. Check the "
+            "input and the rules of bending."
+        )
     rate = activation_rate(array.shape[-2], samples, sample_rate)
     new_rate = whole_rate("out_rate", sample_rate if out_rate is None else out_rate)
     mixed = _scaled(_mixed(array, reduce), normalize)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxvoice.console import printable
 from jaxvoice.dissect.patterns import Aliases, Filter, as_tuple
-from jaxvoice.dissect.programs import Program, Value, trace
+from jaxvoice.dissect.programs import Program, Value, is_array, trace
 from jaxvoice.errors import ConfigError
 from jaxvoice.inspection.reports import statistics
 from jaxvoice.nn import fold_weight_norm
@@ -244,11 +244,16 @@ def weights(
     - `merged`: attributes of `model` whose names are left out, such as `Family.merged`.
     - `folded`: list the kernel `weight` of layers with weight norm too, beside `weight_v` and `weight_g`.
 
-    **Raises:** `ConfigError` for an invalid regular expression.
+    **Raises:** `ConfigError` for an invalid regular expression, or a model that is no pytree, such as a pipeline.
     """
     chosen = Filter.of(match, exclude, search)
     # The weights of archives are NumPy arrays.
     model = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, model)
+    if jax.tree.structure(model) == jax.tree.structure(0) and not is_array(model):
+        raise ConfigError(
+            f"The model is of type {type(model).__name__}, which is no pytree of arrays. Pass a network, such as the "
+            "attribute network of a pipeline."
+        )
     arrays = dict(named_arrays(model, merged=merged))
     if folded:
         kernels = named_arrays(_fold(model), merged=merged)

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         pqmf_prototype as pqmf_prototype,
         pqmf_synthesis as pqmf_synthesis,
     )
+    from jaxvoice.dsp.sinc_resampling import sinc_resample as sinc_resample
     from jaxvoice.dsp.transforms import istft as istft, stft as stft
 
 __getattr__, __dir__ = lazy_imports(
@@ -82,6 +83,7 @@ __getattr__, __dir__ = lazy_imports(
         "pitch_tracking": ("PitchConfig", "track_pitch"),
         "power_mels": ("power_mel",),
         "pqmf": ("PQMFMethod", "pqmf_analysis", "pqmf_filters", "pqmf_kernels", "pqmf_prototype", "pqmf_synthesis"),
+        "sinc_resampling": ("sinc_resample",),
         "transforms": ("istft", "stft"),
     },
 )

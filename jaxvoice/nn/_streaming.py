@@ -247,7 +247,7 @@ class Stream(Module):
         )
         if input_delay is None:
             form = build(0)
-            input_delay = math.ceil(form.timing.lookahead) if form.timing.ratio < 1 else 0
+            input_delay = max(0, math.ceil(form.timing.lookahead)) if form.timing.ratio < 1 else 0
         check_at_least(0, input_delay=input_delay)
         form = build(input_delay)
         if form.next_start > 0:

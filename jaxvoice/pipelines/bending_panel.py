@@ -352,14 +352,28 @@ def _rule_numbers(config: BendingConfig) -> list[str]:
     return [str(number) for number in range(1, len(config) + 1)]
 
 
+def slider_range(control: Control, value: float) -> tuple[float, float]:
+    """The ends of the slider of a control, which are those of the control if it has any.
+
+    The ends of sliders differ: a control with a single value has a slider that cannot be moved.
+    """
+    low, high = control.low, control.high
+    if low is None:
+        low = min(value, -10.0) if high is None else min(value, -10.0, high - 10)
+    if high is None:
+        high = max(value, 10.0, low + 10)
+    return low, high if low < high else low + max(1.0, abs(low))
+
+
 def _sliders(gr: Any, config: BendingConfig, values: Mapping[str, float]) -> list[Any]:
     """A slider for each control, and hidden ones, since a page has a fixed number of components."""
     found = []
     for name, control in config.controls.items():
         value = values.get(name, control.default)
-        low = min(value, -10.0) if control.low is None else control.low
-        high = max(value, 10.0) if control.high is None else control.high
-        found.append(gr.Slider(low, high, value, step=(high - low) / 200 or 1, label=name, visible=True))
+        low, high = slider_range(control, value)
+        moves = control.low is None or control.low != control.high
+        options = {"label": name, "visible": True, "interactive": moves}
+        found.append(gr.Slider(low, high, value, step=(high - low) / 200, **options))
     return found + [gr.Slider(visible=False) for _ in range(SLIDERS - len(found))]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, PRNGKeyArray, Shaped
 
-from jaxvoice.config import differences
+from jaxvoice.config import differences, format_value
 from jaxvoice.errors import AudioError, ConfigError
 from jaxvoice.models.rave.adaptation import pieces_of, with_statistics
 from jaxvoice.models.rave.config import RaveConfig
@@ -27,6 +27,7 @@ from jaxvoice.pipelines.rave_arguments import (
     AudioInput,
     audio_input,
     audio_samples,
+    check_results,
     component_count,
     latent_rows,
 )
@@ -35,6 +36,7 @@ from jaxvoice.pipelines.sources import find_model_folder, print_notices
 
 RaveLatents = Shaped[np.ndarray, "*channels latents frames"]
 """Latents in float32, or the codes of a model that quantises in int32."""
+_DECODED = "samples of the decoded audio", "the latents are too large"
 _LATENTS, _PADDING, _NOISE = range(3)  # the uses of random numbers, each with its own key
 
 
@@ -200,7 +202,8 @@ class Rave:
         `(channels, samples)` are encoded on their own; int32 codes if the model quantises.
 
         **Raises:** `AudioError` for integers, NaN, no samples, another number of channels than that of a model of
-        several channels, or an invalid sample rate; `ConfigError` for a `seed` that is not a whole number.
+        several channels, an invalid sample rate, or latents that are NaN or infinite, because the audio is far above
+        full scale or the weights are damaged; `ConfigError` for a `seed` that is not a whole number.
         """
         given = audio_input(audio, sample_rate, self.config)
         latents = self._encode(given, _key(seed, _LATENTS))
@@ -220,11 +223,13 @@ class Rave:
         **Returns:** float32 `(samples,)`, or `(channels, samples)` for a model or for latents of several channels. If
         the generator computes sub-bands, the audio is `delay` samples late, as in the release.
 
-        **Raises:** `ShapeError` for another shape or type, NaN, or codes outside the codebooks; `ConfigError` for a
+        **Raises:** `ShapeError` for another shape or type, NaN, or codes outside the codebooks; `AudioError` if the
+        audio is NaN or infinite, because the latents are too large or the weights are damaged; `ConfigError` for a
         `seed` that is not a whole number.
         """
         rows = latent_rows(latents, self.latent_size, self.config, codes=self.quantizes)
         audio = self._inference.decode(rows, **self._decoding(rows, _key(seed, _PADDING), seed))
+        check_results(*_DECODED, audio)
         if self.channels > 1:
             return audio[0].T
         return audio[..., 0] if np.ndim(latents) == 3 else audio[0, :, 0]
@@ -260,6 +265,7 @@ class Rave:
             latents = source._encode(given, keys[0]).swapaxes(1, 2)
             left = -(-given.samples * self.sample_rate // source.sample_rate)
             for rows in self._inference.decode_parts(latents, **self._decoding(latents, keys[1], seed)):
+                check_results(*_DECODED, rows)
                 part = rows[:, :left]
                 left -= part.shape[1]
                 if self.channels > 1:
@@ -277,10 +283,12 @@ class Rave:
 
         **Raises:** `ConfigError` for a model with several channels and `channels` other than 1, or an invalid `seed`.
         """
-        if channels < 1 or (channels > 1 and self.channels > 1):
+        whole = isinstance(channels, int | np.integer) and not isinstance(channels, bool)
+        if not whole or channels < 1 or (channels > 1 and self.channels > 1):
+            several = self.channels > 1
             raise ConfigError(
-                f"channels is {channels}; it should be "
-                + ("1, because the model itself has several channels." if self.channels > 1 else "at least 1.")
+                f"channels is {format_value(channels)}; it should be "
+                + ("1, because the model itself has several channels." if several else "a whole number of at least 1.")
             )
         return RaveSession(
             self._inference.network,
@@ -290,7 +298,7 @@ class Rave:
             quantizes=self.quantizes,
             noise_key=_key(0 if seed is None else seed, _NOISE) if self._has_noise else None,
             key=_key(seed, _LATENTS),
-            rows=channels,
+            rows=int(channels),
         )
 
     @property
@@ -349,6 +357,7 @@ class Rave:
         """Latents `(rows, latent_size, frames)`; a row is a channel, or all channels of a model of several."""
         blocks = map(self._channel_rows, given.blocks)
         z = self._inference.encode(blocks, given.samples, key=key, quantize=self.quantizes)
+        check_results("latents of the audio", "its level is too high", z)
         if self._components is not None:
             z = (z - np.asarray(self.pca.mean)) @ np.asarray(self.pca.components)[: self._components].T
         return z.swapaxes(1, 2)
@@ -372,6 +381,10 @@ class Rave:
         """Raise `ConfigError` unless the latents of `encoder` can be those of this model."""
         if encoder is None or encoder is self:
             return
+        if not isinstance(encoder, Rave):
+            raise ConfigError(
+                f"encoder is {format_value(encoder)}; it should be a Rave. Load the model with Rave.load."
+            )
         properties = {
             "latents": (encoder._kind_of_latents, self._kind_of_latents),
             "latents per frame": (encoder.latent_size, self.latent_size),

@@ -136,6 +136,18 @@ def latent_rows(
     return array.reshape(-1, *array.shape[-2:]).swapaxes(1, 2)
 
 
+def check_results(what: str, cause: str, array: Shaped[np.ndarray, "..."], remedy: str = "") -> None:
+    """Raise `AudioError` if a result of the network contains NaN or infinity.
+
+    **Arguments:** `what` the result is, and its possible `cause`, for the message; `remedy`, a further sentence.
+    """
+    if not np.isfinite(array).all():
+        raise AudioError(
+            f"The {what} contain NaN or infinity; {cause}, or the weights of the model are damaged. Check the input, "
+            f"or restore the model folder.{remedy}"
+        )
+
+
 def component_count(pca: Callable[[], LatentPCA], latent_size: Any, fidelity: Any) -> int | None:
     """The number of principal components for one of `latent_size` and `fidelity`; `None` without either.
 

@@ -15,7 +15,10 @@ from jaxvoice.models.rave.network import Rave, RaveState
 from jaxvoice.models.rave.quantizer import ResidualQuantizer, ResidualQuantizerState
 from jaxvoice.models.rave.streaming import audio_latency, decoder_form, encoder_form
 from jaxvoice.nn import IndexForm, Module, PointwiseForm, SequenceForm, Stream, StreamingForm, draw_for_positions
+from jaxvoice.pipelines.rave_arguments import check_results
 from jaxvoice.pipelines.stream_session import StreamSession
+
+_RESET = " Call reset, because the session remembers them."
 
 
 class RaveSession:
@@ -84,7 +87,8 @@ class RaveSession:
         **Arguments:** `audio`, `(samples,)`, or `(channels, samples)` for several channels.
 
         **Raises:** `AudioError` for another shape or type, a length that is no multiple of `hop_length`, or NaN and
-        infinity. The state of the session does not change then.
+        infinity. The state of the session does not change then. `AudioError` also for latents that are NaN or infinite,
+        because the level is too high or the weights are damaged; call `reset` then.
         """
         several = self._rows > 1 or self._channels > 1
         count = max(self._rows, self._channels)
@@ -110,13 +114,15 @@ class RaveSession:
             )
         rows = audio.T[None] if self._channels > 1 else audio.reshape(self._rows, samples, 1)
         latents = self._encoder(np.ascontiguousarray(rows)).swapaxes(1, 2)
+        check_results("latents of the block", "its level is too high", latents, _RESET)
         return latents if self._rows > 1 else latents[0]
 
     def decode(self, latents: Shaped[Any, "*channels latents frames"]) -> Float32[np.ndarray, "*channels samples"]:
         """The audio of a block of latents, as `encode` returns them: `hop_length` samples for each frame.
 
         **Raises:** `ShapeError` for another shape or type, NaN and infinity, or codes outside the codebooks. The state
-        of the session does not change then.
+        of the session does not change then. `AudioError` if the audio is NaN or infinite, because the latents are too
+        large or the weights are damaged; call `reset` then.
         """
         latents = np.asarray(latents)
         rows = (self._rows,) if self._rows > 1 else ()
@@ -135,14 +141,20 @@ class RaveSession:
                 f"{self._codebook_size - 1}."
             )
         block = latents.reshape(self._rows, self._latents, frames).swapaxes(1, 2)
-        return self._audio(self._decoder(np.ascontiguousarray(block)))
+        audio = self._decoder(np.ascontiguousarray(block))
+        check_results("samples of the block", "the latents are too large", audio, _RESET)
+        return self._audio(audio)
 
     def finish(self) -> Float32[np.ndarray, "*channels samples"]:
-        """The audio after the last block, as after silence, of at least `latency` samples; the session starts again."""
+        """The audio after the last block, as after silence, of at least `latency` samples; the session starts again.
+
+        **Raises:** `AudioError` if the audio is NaN or infinite, as in `decode`.
+        """
         silence = np.zeros((self._rows, -(-self.latency // self.hop_length) * self.hop_length, self._channels))
-        audio = self._audio(self._decoder(self._encoder(silence.astype(np.float32))))
+        audio = self._decoder(self._encoder(silence.astype(np.float32)))
         self.reset()
-        return audio
+        check_results("last samples", "the level of an earlier block is too high", audio)
+        return self._audio(audio)
 
     def reset(self) -> None:
         """Start again, without what was heard before."""

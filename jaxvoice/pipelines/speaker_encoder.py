@@ -8,8 +8,9 @@ from typing import Any, overload
 import equinox as eqx
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Int
 
+from jaxvoice.dsp.framing import bucket_size
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig, PowerMelConfig
 from jaxvoice.dsp.power_mels import power_mel
@@ -130,11 +131,16 @@ class SpeakerEncoder:
         audio = self._prepared(recording)
         total, count = np.zeros(self.dim), 0
         for windows in _batches(self._windows(audio)):
-            rows = len(windows)
-            # Few programs are compiled: the number of rows is a power of two.
+            rows, length = len(windows), windows.shape[1]
+            # Few programs are compiled: the number of rows is a power of two, and short recordings are padded.
             size = 1 << (rows - 1).bit_length()
             padded = np.concatenate([windows, np.repeat(windows[-1:], size - rows, axis=0)])
-            embeddings = np.asarray(self._function(self.network, jnp.asarray(padded)))[:rows]
+            if not self._in_partials:
+                longest = self._window
+                unit = longest // FRAMES
+                width = min(bucket_size(-(-length // unit), FRAMES) * unit, longest)
+                padded = np.pad(padded, [(0, 0), (0, width - length), *[(0, 0)] * (padded.ndim - 2)])
+            embeddings = np.asarray(self._function(self.network, jnp.asarray(padded), np.int32(length)))[:rows]
             total, count = total + embeddings.sum(axis=0, dtype=np.float64), count + rows
         mean = (total / count).astype(np.float32)
         if not np.isfinite(mean).all():
@@ -159,6 +165,12 @@ class SpeakerEncoder:
         return scaled_to_level(samples, self.config)
 
     @property
+    def _window(self) -> int:
+        """Samples, or frames of mels, of a window of coqui's encoders."""
+        mel = self.config.mel
+        return FRAMES * mel.hop_length if isinstance(mel, PowerMelConfig) else FRAMES
+
+    @property
     def _in_partials(self) -> bool:
         return isinstance(self.config.network, GE2EConfig) and isinstance(self.config.mel, PowerMelConfig)
 
@@ -174,10 +186,7 @@ class SpeakerEncoder:
             padded = np.pad(audio, half, mode="reflect" if mel.padding == "reflect" else "constant")
             yield from (padded[start : start + window] for start in starts)
             return
-        if isinstance(mel, MelConfig):
-            frames, window = bucketed_log_mel(audio, mel).T, FRAMES
-        else:
-            frames, window = audio, FRAMES * mel.hop_length
+        frames, window = bucketed_log_mel(audio, mel).T if isinstance(mel, MelConfig) else audio, self._window
         if len(frames) <= window:
             yield frames
             return
@@ -188,11 +197,15 @@ class SpeakerEncoder:
         mel = self.config.mel
 
         @eqx.filter_jit
-        def of_windows(network: SpeakerNetwork, windows: Float[Array, "rows size"]) -> Float[Array, "rows dim"]:
-            return network(windows)
+        def of_windows(
+            network: SpeakerNetwork, windows: Float[Array, "rows size"], length: Int[Array, ""]
+        ) -> Float[Array, "rows dim"]:
+            return network(windows, length=jnp.broadcast_to(length, windows.shape[:1]))
 
         @eqx.filter_jit
-        def of_partials(network: SpeakerNetwork, windows: Float[Array, "rows size"]) -> Float[Array, "rows dim"]:
+        def of_partials(
+            network: SpeakerNetwork, windows: Float[Array, "rows size"], _: Int[Array, ""]
+        ) -> Float[Array, "rows dim"]:
             assert isinstance(mel, PowerMelConfig)
             return unit_length(network.embed_mels(power_mel(windows, mel, padded=True).swapaxes(-1, -2)))
 

@@ -205,7 +205,11 @@ def test_interpolation_weights_are_normalised(layers):
         np.testing.assert_allclose(array, expected, rtol=1e-6)
     same = dissect.interpolate([layers, other], [5.0, 0.0])
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(layers), strict=True))
-    for weights, message in (([1.0], "1 weights for 2 models"), ([0.0, 0.0], "one of them positive")):
+    for weights, message in (
+        ([1.0], "1 weights for 2 models"),
+        ([0.0, 0.0], "one of them positive"),
+        (["a", 1.0], r"weights are \['a', 1.0\]; they should be numbers"),
+    ):
         with pytest.raises(ConfigError, match=message):
             dissect.interpolate([layers, other], weights)
     for weights in ([1.0, -1.0], [float("nan"), 1.0]):
@@ -276,6 +280,8 @@ def test_wrong_controls_raise_errors(layers):
     for value, message in (
         (3.0, r"'gain' is 3.0; it should be in \[0.0, 2.0\]"),
         (float("nan"), "'gain' is nan; it should be a finite number"),
+        (1e39, r"'gain' is 1e\+39; it should be a finite number \(float32\)"),
+        (10**400, "'gain' is a number of 1329 bits; it should be a number"),
         ("loud", "'gain' is 'loud'; it should be a number"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -300,6 +306,8 @@ def test_wrong_controls_raise_errors(layers):
         (lambda: OrderedMask(Control("k")), r"it should be in \[0, 1\]. Give the control low=0 and high=1"),
         (lambda: Noise(-1.0), "std is -1.0; it should be at least 0"),
         (lambda: Scale(float("nan")), "should be a finite number"),
+        (lambda: Control("a", 1e39), r"Control.default is 1e\+39; it should be at most 3.40282e\+38 in size"),
+        (lambda: Control("a", low=-1e308), r"Control.low is -1e\+308; it should be at most 3.40282e\+38 in size"),
         (lambda: Channels(()), "a tuple of finite numbers"),
         (lambda: Mix(("a",), (1.0,)), "a number for x and each source"),
         (lambda: Mix(("a",), (1.0, Control("c"))), "at least 0, or controls with low=0"),
@@ -309,6 +317,7 @@ def test_wrong_controls_raise_errors(layers):
         (lambda: Bend(abs, "a"), "operation is .*; it should be one of Scale, "),
         (lambda: Bend(Scale(), "("), "should be a regular expression"),
         (lambda: Bend(Scale(), ()), "have a pattern"),
+        (lambda: Bend(Scale(), 3), "names is 3; it should have a pattern"),
         (lambda: BendingConfig((Scale(),)), "should contain Bend only"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -321,7 +330,7 @@ def test_operations_that_do_not_fit_raise_errors(generator, layers, mel):
         dissect.bend(call, [Bend(Scale(), "up.0")])(generator, mel)
     with pytest.raises(ConfigError, match=r"'a\.wieght' matches no weight .*; the nearest are a\.weight"):
         dissect.bend_weights(layers, [Bend(Scale(), r"a.wieght", on="weights")])
-    with pytest.raises(ShapeError, match=r"mask has 2 factors; it should have 4, the length of axis -1"):
+    with pytest.raises(ShapeError, match=r"Channels cannot change 'a'\. The mask has 2 factors; it should have 4, the"):
         dissect.bend(call, [Bend(Channels((1.0, 0.0)), "a")])(layers, x)
     with pytest.raises(ShapeError, match=r"axis is 3; it should be an axis of an array of shape \(5, 4\)"):
         dissect.bend(call, [Bend(Mask(0.5, axes=(3,)), "a")])(layers, x)
@@ -376,6 +385,8 @@ def test_configurations_survive_json(tmp_path):
     assert list(EVERY.controls) == ["gain", "wet", "mix"]
     assert Bend(Bias(0.5), "a", on="activations") in EVERY and Bend(Bias(0.6), "a") not in EVERY
     assert len(EVERY + EVERY) == 22
+    with pytest.raises(ConfigError, match=r"x\.json cannot be written \(No such file or directory\)"):
+        EVERY.save(tmp_path / "missing" / "x.json")
     with pytest.raises(ConfigError, match="has no registered name, so it cannot be saved"):
         BendingConfig((Bend(Apply(lambda x: x), "a"),)).to_json()
     with pytest.raises(ConfigError, match="already registered"):

@@ -99,6 +99,7 @@ def test_wrong_arguments_of_sound_raise_errors():
         (lambda: dissect.sonify(x[:, 0], 8, 16000), ShapeError, r"\(\*batch, time, channels\)"),
         (lambda: dissect.sonify(x, 0, 16000), ShapeError, "both should be at least 1"),
         (lambda: dissect.sonify(x, 8, 0), AudioError, "positive whole number"),
+        (lambda: dissect.sonify(np.where(x > 0, np.nan, x), 8, 16000), AudioError, "NaN or infinite in 24 of 24"),
         (lambda: dissect.sonify(x, 8, 16000, 22050.5), AudioError, "out_rate is 22050.5"),
         (lambda: dissect.sonify(x, 8, 16000, reduce=3), ShapeError, "should be in 0..2"),
         (lambda: dissect.sonify(x, 8, 16000, reduce="max"), ConfigError, "reduce is 'max'"),

@@ -21,6 +21,7 @@ def test_activations_are_drawn_by_example_and_channel():
         np.testing.assert_array_equal(axes.lines[1].get_ydata(), example[::3, top[1]])
         np.testing.assert_allclose(axes.lines[0].get_xdata(), np.arange(0, 40000, 3) / 100)
         assert axes.get_xlabel() == "seconds"
+    assert len(dissect.plot_activation(x[0], channels=np.int64(3)).axes[0].lines) == 3
     (axes,) = dissect.plot_activation(x[0], channels=[5, 0]).axes
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), x[0, ::3, 5])
     with pytest.raises(ShapeError, match=r"channel is 6; it should be in 0\.\.5"):
@@ -40,8 +41,14 @@ def test_kernels_are_drawn_by_norm():
         assert axes.get_title() == f"{i // 3}, {i % 3}"
         np.testing.assert_array_equal(axes.lines[0].get_ydata(), weight.reshape(12, 7)[i])
     assert len(dissect.plot_kernels(weight, count=64, order="index").axes) == 12
-    with pytest.raises(ConfigError, match="order is 'size'"):
-        dissect.plot_kernels(weight, order="size")
+    for make, message in (
+        (lambda: dissect.plot_kernels(weight, order="size"), "order is 'size'"),
+        (lambda: dissect.plot_kernels(weight, count=0), "count is 0; it should be at least 1"),
+        (lambda: dissect.plot_norms(weight, bins=0), "bins is 0; it should be at least 1"),
+        (lambda: dissect.plot_norms(np.where(weight == weight[0, 0, 0], np.nan, weight)), "norms of 1 of 12 kernels"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make()
     (axes,) = dissect.plot_norms(weight, bins=4).axes
     counts, edges = np.histogram(np.linalg.norm(weight, axis=-1), 4)
     (stairs,) = axes.patches

@@ -78,6 +78,15 @@ def test_shortest_audio_has_two_frames():
         power_mel(jnp.zeros(256), config)
 
 
+@pytest.mark.parametrize("padding", ["reflect", "zeros"])
+def test_samples_after_the_length_have_no_influence(padding):
+    config = PowerMelConfig(num_mels=30, padding=padding)
+    audio = jnp.asarray(recording(2 * 3000).reshape(2, -1))
+    found = power_mel(audio, config, length=jnp.array([1234, 3000]))
+    np.testing.assert_allclose(found[0, :, : 1234 // 160 + 1], power_mel(audio[0, :1234], config), rtol=1e-5)
+    np.testing.assert_allclose(found[1], power_mel(audio[1], config), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -98,6 +98,13 @@ def test_layer_equals_the_offline_layer(name):
         check(layer, eqx.filter_jit(layer), 3, length=36, blocks=blocks, input_delay=delay)
 
 
+def test_padding_that_is_longer_than_the_window_needs_no_delay():
+    """The outputs of such a layer are known before the inputs of their block."""
+    layers = [conv(3, 4, 3, padding=(7, 0), stride=2), conv(4, 2, 1)]
+    stream = check(layers, lambda x: layers[1](layers[0](x)), 3, length=12, blocks=[[2] * 6, [8, 4]])
+    assert (stream.input_delay, stream.output_delay) == (0, 0)
+
+
 @pytest.mark.parametrize("taps", [3, 5])
 @pytest.mark.parametrize("channels", [4, 256])
 def test_frozen_layers_equal_the_offline_layers(taps, channels):

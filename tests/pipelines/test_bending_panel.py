@@ -27,6 +27,7 @@ from jaxvoice.pipelines.bending_panel import (
     make_rule,
     pcm16,
     rules_html,
+    slider_range,
 )
 from tests.models.hifigan.small import SMALL
 from tests.pipelines.conftest import loud_generator
@@ -128,6 +129,22 @@ def test_long_recordings_and_high_peaks_are_stated(session, folder, tmp_path):
     np.testing.assert_array_equal(pcm16(loud), [8192, -32767, 0])
     np.testing.assert_array_equal(pcm16(np.float32([[0.5, -1.0]])), [[16384, -32767]])
     np.testing.assert_array_equal(pcm16(np.zeros((2, 1), np.float32)), [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("control", "ends"),
+    [
+        (Control("a", 1.0, low=-2, high=3), (-2, 3)),
+        (Control("a"), (-10, 10)),
+        (Control("a", 50.0), (-10, 50)),
+        (Control("a", 20.0, low=20), (20, 30)),
+        (Control("a", -20.0, high=-20), (-30, -20)),
+        (Control("a", 0.5, low=0.5, high=0.5), (0.5, 1.5)),
+        (Control("a", 1e30, low=1e30, high=1e30), (1e30, 2e30)),
+    ],
+)
+def test_sliders_have_two_ends(control, ends):
+    assert slider_range(control, control.default) == ends
 
 
 def test_gradio_is_an_extra(session, monkeypatch):

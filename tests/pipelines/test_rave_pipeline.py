@@ -277,6 +277,20 @@ def test_invalid_latents_raise_an_error(latents, message, rave):
         rave.decode(latents)
 
 
+def test_results_that_are_not_finite_raise_an_error(rave, audio):
+    """Latents that overflow, and weights that are NaN."""
+    message = "The samples of the decoded audio contain NaN or infinity; the latents are too large, or the weights"
+    with pytest.raises(AudioError, match=message):
+        rave.decode(np.random.default_rng(0).choice(np.float32([-3e38, 3e38]), (6, 20)))
+    model = TrainedRave(rave.network, rave.state)
+    broken = eqx.tree_at(lambda m: m.network.decoder.net[-1].weight_g, model, replace_fn=lambda g: g * jnp.nan)
+    with pytest.raises(AudioError, match=message):
+        Rave(broken, SMALL).transfer(audio, RATE)
+    broken = eqx.tree_at(lambda m: m.network.encoder.encoder.net[0].weight_g, model, replace_fn=lambda g: g * jnp.nan)
+    with pytest.raises(AudioError, match="The latents of the audio contain NaN or infinity; its level is too high, or"):
+        Rave(broken, SMALL).encode(audio, RATE)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -337,6 +351,7 @@ def test_arguments_of_parts_are_checked_at_once(rave, audio, tmp_path):
         (lambda: rave.transfer_parts(tmp_path / "no.wav"), AudioError, "missing"),
         (lambda: rave.transfer_parts(audio, RATE, seed="a"), ConfigError, "seed is 'a'"),
         (lambda: rave.transfer_parts(audio, RATE, encoder=stereo), ConfigError, "audio channels of the encoder are 2"),
+        (lambda: rave.transfer(audio, RATE, encoder="voice"), ConfigError, "encoder is 'voice'; it should be a Rave"),
         (lambda: stereo.transfer_parts(tmp_path / "mono.wav"), AudioError, r"it should be \(2, samples\)"),
     ):
         with pytest.raises(error, match=message):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from jaxvoice.errors import AudioError, ConfigError, ShapeError
 from jaxvoice.models.rave import FAMILY, BottleneckConfig, NoiseConfig
 from jaxvoice.pipelines import Rave
-from tests.models.rave.small import CONFIGS, SMALL
+from tests.models.rave.small import CONFIGS, SMALL, random_model
 from tests.pipelines.test_rave_pipeline import pipeline, with_pca
 
 HOP = SMALL.hop_length
@@ -131,6 +132,28 @@ def test_random_numbers_do_not_depend_on_blocks(audio):
         assert np.abs(found[i] - found[j]).max() > 1e-3
 
 
+def test_noise_of_the_generator_is_drawn_in_a_session():
+    """The noise of a session and that of the pipeline are equally loud; each seed has its own."""
+    model = random_model(CONFIGS["noise"])
+    weight = model.network.decoder.noise_module.net[-1].weight
+    model = eqx.tree_at(lambda m: m.network.decoder.noise_module.net[-1].weight, model, 1000 * weight)
+    rave = Rave(model, CONFIGS["noise"])
+    latents = np.random.default_rng(0).standard_normal((6, 24)).astype(np.float32)
+    delay = rave.stream().decoder_delay
+    silent = jax.jit(lambda z: model.network.decode(z, model.state, inference=True)[0])(latents.T)
+    silent = np.asarray(silent)[: 24 * HOP - delay, 0]
+
+    def noise(seed):
+        return rave.stream(seed=seed).decode(latents)[delay:] - silent
+
+    first, second, default = noise(1), noise(2), noise(None)
+    whole = rave.decode(latents, seed=1)[: len(silent)] - silent
+    assert whole.std() > 0.01
+    assert all(0.7 < one.std() / whole.std() < 1.4 for one in (first, second, default))
+    assert all(abs(np.corrcoef(one, first)[0, 1]) < 0.5 for one in (second, default, whole))
+    np.testing.assert_array_equal(default, noise(0))
+
+
 def test_latents_and_audio_may_be_changed(audio):
     rave = pipeline()
     first, second = rave.stream(), rave.stream()
@@ -159,6 +182,19 @@ def test_blocks_that_are_not_finite_do_not_change_the_session(audio):
         np.testing.assert_array_equal(first(block), second(block))
 
 
+def test_results_that_are_not_finite_raise(audio):
+    session, block = pipeline().stream(), audio[0][: 4 * HOP]
+    expected = session(block)
+    latents = np.random.default_rng(0).choice(np.float32([-3e38, 3e38]), (6, 20))
+    with pytest.raises(
+        AudioError, match=r"The samples of the block contain NaN or infinity; the latents .* Call reset"
+    ):
+        session.decode(latents)
+    with pytest.raises(AudioError, match="The last samples contain NaN or infinity"):
+        session.finish()
+    np.testing.assert_array_equal(session(block), expected)
+
+
 def test_invalid_blocks_raise():
     session = pipeline().stream()
     for block, message in (
@@ -174,5 +210,6 @@ def test_invalid_blocks_raise():
         session.decode(np.zeros((5, 3), np.float32))
     with pytest.raises(ConfigError, match="channels is 2; it should be 1, because the model"):
         pipeline(STEREO).stream(channels=2)
-    with pytest.raises(ConfigError, match="channels is 0"):
-        pipeline().stream(channels=0)
+    for channels in (0, 1.5, "2", True):
+        with pytest.raises(ConfigError, match=f"channels is {channels!r}; it should be a whole number of at least 1"):
+            pipeline().stream(channels=channels)

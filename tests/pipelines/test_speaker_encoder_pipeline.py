@@ -48,9 +48,10 @@ def test_embeddings_equal_those_of_the_network(config, seconds):
     np.testing.assert_allclose(one.embed(audio, RATE), expected, atol=2e-6)
 
 
-def test_encoders_of_mels_read_recordings():
-    one = pipeline(dataclasses.replace(LSTM_SMALL, mel=mels(20)))
-    audio = speech(4)
+@pytest.mark.parametrize(("config", "seconds"), [(LSTM_SMALL, 4), (GE2E, 1.5)], ids=["lstm", "ge2e"])
+def test_encoders_of_mels_read_recordings(config, seconds):
+    one = pipeline(dataclasses.replace(config, mel=mels(20)))
+    audio = speech(seconds)
     mel = log_mel(jnp.asarray(scaled_to_level(audio, one.config)), one.config.mel).T
     np.testing.assert_allclose(one.embed(audio, RATE), eqx.filter_jit(embed_windows)(one.network, mel), atol=2e-6)
 

@@ -75,13 +75,13 @@ class LatentPCA(eqx.Module):
         """The number of latents that the release's export script keeps for `fidelity`: a power of two.
 
         The script rounds `size_for(fidelity) - 1` up to a power of two, at least 1. If that number is itself a power of
-        two, one component is too few for `fidelity`.
+        two, one component is too few for `fidelity`. The number is at most that of all latents.
 
         **Raises:** `ConfigError` unless `fidelity` is in [0, 1).
 
         acids-ircam/RAVE `scripts/export.py`.
         """
-        return 2 ** math.ceil(math.log2(max(self._index(fidelity), 1)))
+        return min(2 ** math.ceil(math.log2(max(self._index(fidelity), 1))), self.mean.size)
 
     def _index(self, fidelity: float) -> int:
         if not 0 <= fidelity < 1:

@@ -213,8 +213,8 @@ class RaveTrainingConfig:
         longest = max(getattr(self, name))
         if length <= longest // 2:
             raise ConfigError(
-                f"{name} contains {longest}, but a crop of segment_size={self.segment_size} has {max(length, 0)} "
-                f"{unit}; it should have more than {longest // 2}. Use longer crops or shorter frames."
+                f"{name} is {getattr(self, name)}; it should hold less than twice the {max(length, 0)} {unit} of a "
+                f"crop of {self.segment_size} samples (segment_size). Use longer crops or shorter frames."
             )
 
     @property

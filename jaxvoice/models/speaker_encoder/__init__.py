@@ -39,6 +39,20 @@ if TYPE_CHECKING:
         with_state as with_state,
         without_state as without_state,
     )
+    from jaxvoice.models.speaker_encoder.training import (
+        SpeakerTask as SpeakerTask,
+        TrainedEncoder as TrainedEncoder,
+        TrainingConfig as TrainingConfig,
+        training_sampler as training_sampler,
+        training_store as training_store,
+    )
+    from jaxvoice.models.speaker_encoder.validation import (
+        Validation as Validation,
+        Verification as Verification,
+        equal_error_rate as equal_error_rate,
+        error_rate_interval as error_rate_interval,
+        verify as verify,
+    )
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -66,5 +80,7 @@ __getattr__, __dir__ = lazy_imports(
         "front_end": ("BUFFERS",),
         "lstm": ("GE2EEncoder", "LSTMEncoder", "ProjectedLSTM", "StackedLSTM"),
         "resnet": ("ResNetSE", "ResNetState", "SEBasicBlock", "SELayer", "with_state", "without_state"),
+        "training": ("SpeakerTask", "TrainedEncoder", "TrainingConfig", "training_sampler", "training_store"),
+        "validation": ("Validation", "Verification", "equal_error_rate", "error_rate_interval", "verify"),
     },
 )

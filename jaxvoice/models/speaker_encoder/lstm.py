@@ -6,12 +6,19 @@ from typing import TypeVar
 import equinox as eqx
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.speaker_encoder.config import GE2EConfig, LSTMConfig, SpeakerEncoderConfig
-from jaxvoice.models.speaker_encoder.front_end import FrontEnd, front_end, instance_norm, read_mels, unit_length
-from jaxvoice.nn import LSTM, Linear, Module, operation
+from jaxvoice.models.speaker_encoder.front_end import (
+    FrontEnd,
+    front_end,
+    instance_norm,
+    read_mels,
+    unit_length,
+    valid_frames,
+)
+from jaxvoice.nn import LSTM, Linear, Module, length_mask, operation
 from jaxvoice.nn._random import scaled_normal
 
 _Layers = TypeVar("_Layers")
@@ -28,9 +35,11 @@ class ProjectedLSTM(Module):
         self.lstm = LSTM(inputs, hidden, key=lstm_key)
         self.linear = Linear(hidden, outputs, use_bias=False, key=linear_key)
 
-    def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch time out"]:
-        """The output at every time."""
-        return self.linear(self.lstm(x))
+    def __call__(
+        self, x: Float[Array, "*batch time in"], *, mask: Bool[Array, "*batch time"] | None = None
+    ) -> Float[Array, "*batch time out"]:
+        """The output at every time; `mask` is true at valid times."""
+        return self.linear(self.lstm(x, mask=mask))
 
 
 class StackedLSTM(Module):
@@ -44,9 +53,11 @@ class StackedLSTM(Module):
         self.lstm = LSTM(inputs, hidden, num_layers=layers, key=lstm_key)
         self.linear = Linear(hidden, outputs, key=linear_key)
 
-    def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch out"]:
-        """The vector of the sequence."""
-        return jax.nn.relu(self.linear(self.lstm(x)[..., -1, :]))
+    def __call__(
+        self, x: Float[Array, "*batch time in"], *, count: Int[Array, "*batch"] | None = None
+    ) -> Float[Array, "*batch out"]:
+        """The vector of the sequence, of which the first `count` times are valid, by default all."""
+        return jax.nn.relu(self.linear(_last(self.lstm(x), count)))
 
 
 class LSTMEncoder(Module):
@@ -88,26 +99,33 @@ class LSTMEncoder(Module):
         self,
         audio: Float[Array, "*batch samples"] | Float[Array, "*batch frames mels"],
         *,
+        length: Int[Array, "*batch"] | int | None = None,
         normalize: bool = True,
     ) -> Float[Array, "*batch dim"]:
         """The embedding of audio `(*batch, samples)`; of mels `(*batch, frames, mels)` without a front end.
 
-        **Arguments:** `normalize`, whether the embedding is divided by its norm.
+        **Arguments:** `length`, the valid samples or frames of each row, by default all; `normalize`, whether the
+        embedding is divided by its norm.
 
         **Raises:** `ShapeError` for audio that is too short, or mels of another shape.
         """
-        embedding = self.embed_mels(read_mels(audio, self.config, self.torch_spec))
+        mels = read_mels(audio, self.config, self.torch_spec, length=length)
+        count = valid_frames(length, mels.shape[:-2], self.config)
+        embedding = self.embed_mels(mels, count=count)
         return unit_length(embedding) if normalize else embedding
 
     @operation
-    def embed_mels(self, mels: Float[Array, "*batch frames mels"]) -> Float[Array, "*batch dim"]:
-        """The embedding of mels before it is normalised."""
-        x = instance_norm(mels)
+    def embed_mels(
+        self, mels: Float[Array, "*batch frames mels"], *, count: Int[Array, "*batch"] | None = None
+    ) -> Float[Array, "*batch dim"]:
+        """The embedding of mels before it is normalised; `count` is the number of valid frames, by default all."""
+        x = instance_norm(mels, count)
         if isinstance(self.layers, StackedLSTM):
-            return self.layers(x)
+            return self.layers(x, count=count)
+        mask = None if count is None else length_mask(count, x.shape[-2], batch=x.shape[:-2])
         for layer in self.layers:
-            x = layer(x)
-        return x[..., -1, :]
+            x = layer(x, mask=mask)
+        return _last(x, count)
 
 
 class GE2EEncoder(Module):
@@ -142,16 +160,30 @@ class GE2EEncoder(Module):
         self,
         audio: Float[Array, "*batch samples"] | Float[Array, "*batch frames mels"],
         *,
+        length: Int[Array, "*batch"] | int | None = None,
         normalize: bool = True,
     ) -> Float[Array, "*batch dim"]:
         """The embedding. Arguments and errors are those of `LSTMEncoder`."""
-        embedding = self.embed_mels(read_mels(audio, self.config))
+        mels = read_mels(audio, self.config, length=length)
+        count = valid_frames(length, mels.shape[:-2], self.config)
+        embedding = self.embed_mels(mels, count=count)
         return unit_length(embedding) if normalize else embedding
 
     @operation
-    def embed_mels(self, mels: Float[Array, "*batch frames mels"]) -> Float[Array, "*batch dim"]:
-        """The embedding of mels before it is normalised."""
-        return jax.nn.relu(self.linear(self.lstm(mels)[..., -1, :]))
+    def embed_mels(
+        self, mels: Float[Array, "*batch frames mels"], *, count: Int[Array, "*batch"] | None = None
+    ) -> Float[Array, "*batch dim"]:
+        """The embedding of mels before it is normalised; `count` is the number of valid frames, by default all."""
+        return jax.nn.relu(self.linear(_last(self.lstm(mels), count)))
+
+
+def _last(
+    x: Float[Array, "*batch time channels"], count: Int[Array, "*batch"] | None
+) -> Float[Array, "*batch channels"]:
+    """The last of `count` times, by default of all."""
+    if count is None:
+        return x[..., -1, :]
+    return jnp.take_along_axis(x, count[..., None, None] - 1, axis=-2)[..., 0, :]
 
 
 def _with_xavier_weights(layers: _Layers, key: PRNGKeyArray) -> _Layers:

@@ -7,12 +7,29 @@ from typing import Any, overload
 import equinox as eqx
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.speaker_encoder.config import ResNetConfig, SpeakerEncoderConfig
-from jaxvoice.models.speaker_encoder.front_end import FrontEnd, front_end, instance_norm, read_mels, unit_length
-from jaxvoice.nn import BatchNormState, Conv1d, Conv2d, FixedBatchNorm, Linear, MaskedBatchNorm, Module, operation
+from jaxvoice.models.speaker_encoder.front_end import (
+    FrontEnd,
+    front_end,
+    instance_norm,
+    read_mels,
+    unit_length,
+    valid_frames,
+)
+from jaxvoice.nn import (
+    BatchNormState,
+    Conv1d,
+    Conv2d,
+    FixedBatchNorm,
+    Linear,
+    MaskedBatchNorm,
+    Module,
+    length_mask,
+    operation,
+)
 from jaxvoice.nn._random import scaled_normal
 
 _LOG_GUARD, _VARIANCE_FLOOR = 1e-6, 1e-5
@@ -38,6 +55,14 @@ class ResNetState(eqx.Module):
     layer3: tuple[BlockState, ...]
     layer4: tuple[BlockState, ...]
     attention: BatchNormState
+
+
+def _masked(x: Float[Array, "*batch mels frames channels"], count: Int[Array, "*batch"] | None) -> Array:
+    """`x` with zeros after the first `count` frames."""
+    if count is None:
+        return x
+    mask = length_mask(count, x.shape[-2], batch=x.shape[:-3])
+    return jnp.where(mask[..., None, :, None], x, jnp.zeros((), x.dtype))
 
 
 def _normalise(norm: Norm, x: Array, state: Any, inference: bool) -> tuple[Array, Any]:
@@ -66,9 +91,14 @@ class SELayer(Module):
         down, up = channels // reduction, channels
         self.fc = (Linear(channels, down, key=down_key), None, Linear(down, up, key=up_key))
 
-    def __call__(self, x: Float[Array, "*batch mels frames channels"]) -> Float[Array, "*batch mels frames channels"]:
-        """`x` with scaled channels."""
-        scale = self.fc[2](jax.nn.relu(self.fc[0](jnp.mean(x, axis=(-3, -2)))))
+    def __call__(
+        self, x: Float[Array, "*batch mels frames channels"], *, count: Int[Array, "*batch"] | None = None
+    ) -> Float[Array, "*batch mels frames channels"]:
+        """`x` with scaled channels; frames after the first `count` are zero and have no part in the means."""
+        mean = jnp.mean(x, axis=(-3, -2))
+        if count is not None:
+            mean = mean * (x.shape[-2] / count.astype(x.dtype))[..., None]
+        scale = self.fc[2](jax.nn.relu(self.fc[0](mean)))
         return x * jax.nn.sigmoid(scale)[..., None, None, :]
 
 
@@ -98,24 +128,38 @@ class SEBasicBlock(Module):
 
     @overload
     def __call__(
-        self, x: Float[Array, "*batch mels frames in"], state: None = None, *, inference: bool = False
+        self,
+        x: Float[Array, "*batch mels frames in"],
+        state: None = None,
+        *,
+        inference: bool = False,
+        count: Int[Array, "*batch"] | None = None,
     ) -> Float[Array, "*batch new_mels new_frames out"]: ...
 
     @overload
     def __call__(
-        self, x: Float[Array, "*batch mels frames in"], state: BlockState, *, inference: bool = False
+        self,
+        x: Float[Array, "*batch mels frames in"],
+        state: BlockState,
+        *,
+        inference: bool = False,
+        count: Int[Array, "*batch"] | None = None,
     ) -> tuple[Float[Array, "*batch new_mels new_frames out"], BlockState]: ...
 
-    def __call__(self, x, state=None, *, inference=False):
-        """The output; with `state`, also the running statistics after this batch."""
+    def __call__(self, x, state=None, *, inference=False, count=None):
+        """The output; with `state`, also the running statistics after this batch.
+
+        **Arguments:** `count`, the valid frames of the output, by default all; frames of `x` that are not valid are
+        zero.
+        """
         of_first, of_second, of_shortcut = (None,) * 3 if state is None else (state.bn1, state.bn2, state.downsample)
         y, of_first = _normalise(self.bn1, jax.nn.relu(self.conv1(x)), of_first, inference)
-        y, of_second = _normalise(self.bn2, self.conv2(y), of_second, inference)
-        y = self.se(y)
+        y, of_second = _normalise(self.bn2, self.conv2(_masked(y, count)), of_second, inference)
+        y = self.se(_masked(y, count), count=count)
         if self.downsample is not None:
             conv, norm = self.downsample
             x, of_shortcut = _normalise(norm, conv(x), of_shortcut, inference)
-        y = jax.nn.relu(y + x)
+        y = _masked(jax.nn.relu(y + x), count)
         return y if state is None else (y, BlockState(of_first, of_second, of_shortcut))
 
 
@@ -179,6 +223,7 @@ class ResNetSE(Module):
         audio: Float[Array, "*batch samples"] | Float[Array, "*batch frames mels"],
         state: None = None,
         *,
+        length: Int[Array, "*batch"] | int | None = None,
         normalize: bool = True,
         inference: bool = False,
     ) -> Float[Array, "*batch dim"]: ...
@@ -189,16 +234,19 @@ class ResNetSE(Module):
         audio: Float[Array, "*batch samples"] | Float[Array, "*batch frames mels"],
         state: ResNetState,
         *,
+        length: Int[Array, "*batch"] | int | None = None,
         normalize: bool = True,
         inference: bool = False,
     ) -> tuple[Float[Array, "*batch dim"], ResNetState]: ...
 
-    def __call__(self, audio, state=None, *, normalize=True, inference=False):
+    def __call__(self, audio, state=None, *, length=None, normalize=True, inference=False):
         """**Arguments:**
 
         - `audio`: `(*batch, samples)` at the sample rate of the configuration; mels `(*batch, frames, mels)` for an
             encoder without a front end.
         - `state`: running statistics of the batch norms; `None` for an encoder that contains them.
+        - `length`: valid samples or frames of each row, by default all; only for an encoder that contains its
+            statistics. The rest has no influence.
         - `normalize`: whether the embedding is divided by its norm.
         - `inference`: normalise with the running statistics, not with those of the batch. Encoders that contain their
             statistics always do.
@@ -208,19 +256,30 @@ class ResNetSE(Module):
         **Raises:** `ShapeError` for audio that is too short, or mels of another shape; `ConfigError` if the encoder
         needs a state or takes none.
         """
-        mels = read_mels(audio, self.config, self.torch_spec)
+        mels = read_mels(audio, self.config, self.torch_spec, length=length)
+        count = valid_frames(length, mels.shape[:-2], self.config)
         if state is None:
-            embedding = self.embed_mels(mels, inference=inference)
+            embedding = self.embed_mels(mels, inference=inference, count=count)
         else:
+            if count is not None:
+                raise ConfigError("length is given; it should be None for an encoder that is trained. Cut the batch.")
             embedding, state = self.embed_mels(mels, state, inference=inference)
         embedding = unit_length(embedding) if normalize else embedding
         return embedding if state is None else (embedding, state)
 
     @operation
     def embed_mels(
-        self, mels: Float[Array, "*batch frames mels"], state: Any = None, *, inference: bool = False
+        self,
+        mels: Float[Array, "*batch frames mels"],
+        state: Any = None,
+        *,
+        inference: bool = False,
+        count: Int[Array, "*batch"] | None = None,
     ) -> Any:
-        """The embedding of mels before it is normalised; with `state`, also the running statistics after this batch."""
+        """The embedding of mels before it is normalised; with `state`, also the running statistics after this batch.
+
+        **Arguments:** `count`, the number of valid frames, by default all.
+        """
         if isinstance(self.bn1, FixedBatchNorm) == (state is not None):
             if state is None:
                 raise ConfigError("state is None; it should be a state for training. Use with_state for inference.")
@@ -229,14 +288,17 @@ class ResNetSE(Module):
         assert isinstance(sizes, ResNetConfig)
         if sizes.log_input:
             mels = jnp.log(mels + _LOG_GUARD)
-        x = instance_norm(mels).swapaxes(-1, -2)[..., None]
+        x = instance_norm(mels, count).swapaxes(-1, -2)[..., None]
         x, first = _normalise(self.bn1, jax.nn.relu(self.conv1(x)), None if state is None else state.bn1, inference)
+        x = _masked(x, count)
         groups: dict[str, Any] = {}
-        for name in _GROUPS:
+        for number, name in enumerate(_GROUPS):
+            # The first convolution of each group but the first halves the frames.
+            count = count if count is None or not number else (count + 1) // 2
             blocks: Sequence[SEBasicBlock] = getattr(self, name)
             if state is None:
                 for block in blocks:
-                    x = block(x)
+                    x = block(x, count=count)
                 continue
             new_states = []
             for block, block_state in zip(blocks, getattr(state, name), strict=True):
@@ -248,7 +310,11 @@ class ResNetSE(Module):
         x = x.reshape(*x.shape[:-2], -1)
         hidden = jax.nn.relu(self.attention[0](x))
         hidden, last = _normalise(self.attention[2], hidden, None if state is None else state.attention, inference)
-        weights = jax.nn.softmax(self.attention[3](hidden), axis=-2)
+        weights = self.attention[3](hidden)
+        if count is not None:
+            mask = length_mask(count, x.shape[-2], batch=x.shape[:-2])[..., None]
+            weights = jnp.where(mask, weights, jnp.finfo(weights.dtype).min)
+        weights = jax.nn.softmax(weights, axis=-2)
         mean = pooled = jnp.sum(x * weights, axis=-2)
         if sizes.pooling == "ASP":
             variance = jnp.sum(jnp.square(x) * weights, axis=-2) - jnp.square(mean)

@@ -131,4 +131,7 @@ def expand(
     x: Float[Array, "*batch tokens channels"], durations: Int[Array, "*batch tokens"], frames: int
 ) -> Float[Array, "*batch frames channels"]:
     """`x` of the token of each frame; that of the last token after the end."""
-    return jnp.take_along_axis(x, frame_tokens(durations, frames)[..., None], axis=-2)
+    # A product with a matrix of zeros and ones, whose gradient is a product too. That of a gather is a scatter, which
+    # is slow on CPUs.
+    path = jax.nn.one_hot(frame_tokens(durations, frames), x.shape[-2], dtype=x.dtype)
+    return jnp.einsum("...ft,...tc->...fc", path, x, precision=lax.Precision.HIGHEST)

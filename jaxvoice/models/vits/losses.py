@@ -75,11 +75,3 @@ def adversarial_losses(
         "adversarial": weights.adversarial * generator_loss([output.logits for output in fake]),
         "feature": weights.feature * feature_loss(*features),
     }
-
-
-def speaker_similarity(real: Float[Array, "*batch dim"], generated: Float[Array, "*batch dim"]) -> Float[Array, ""]:
-    """The mean cosine of pairs of embeddings of length 1, in float32.
-
-    The speaker consistency loss is its negative times a weight (arXiv 2112.02418, section 2.2).
-    """
-    return jnp.mean(jnp.sum(real.astype(jnp.float32) * generated.astype(jnp.float32), axis=-1))

@@ -183,6 +183,12 @@ def test_number_of_components_for_a_share_of_the_variance(fidelity, size, export
     assert (pca.size_for(fidelity), pca.export_size_for(fidelity)) == (size, export_size)
 
 
+def test_size_of_exports_is_at_most_that_of_all_latents():
+    """The next power of two would be 8."""
+    pca = LatentPCA(jnp.eye(6), jnp.zeros(6), jnp.asarray([0.1, 0.2, 0.3, 0.4, 0.5, 1.0]))
+    assert pca.export_size_for(0.7) == 6 and pca.reduce(jnp.ones(6), pca.export_size_for(0.7)).shape == (6,)
+
+
 def test_all_components_are_kept_if_none_of_the_shares_is_large_enough():
     pca = LatentPCA(jnp.eye(3), jnp.zeros(3), jnp.asarray([0.5, 0.9, 0.999999]))
     assert (pca.size_for(0.9999999), pca.size_for(0.9999)) == (3, 3)

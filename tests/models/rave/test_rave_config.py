@@ -100,6 +100,22 @@ def test_hop_lengths_equal_the_release(arguments, hop_length):
     assert config.hop_length == hop_length and config.latent_rate == 44100 / hop_length
 
 
+def test_settings_that_shapes_do_not_determine():
+    """Dilations, and sizes of Fourier transforms, change no tensor of the release."""
+    dilations = ((1, 3, 9),) * 3 + ((1, 3),)
+    for name in ("v2", "v2_small", "v2_nopqmf", "v3", "discrete", "discrete_v3", "wasserstein", "spherical"):
+        assert PRESETS[name].encoder.dilations == PRESETS[name].generator.dilations == dilations
+    for name, of_stage in (("hybrid", (1,)), ("v2_with_augs", (1, 3, 9))):
+        assert PRESETS[name].encoder.dilations == (of_stage,) * 3
+        assert PRESETS[name].generator.dilations == dilations
+        assert PRESETS[name].encoder.mel == MelInputConfig(2048, 256, 128)
+    periods = (2, 3, 5, 7, 11)
+    descript = preset("v3").discriminators
+    assert (descript.periods, descript.fft_sizes) == (periods, (2048, 1024, 512))
+    spectral = preset("v2", "spectral_discriminator").discriminators
+    assert (spectral.scales, spectral.fft_sizes) == (3, (4096, 2048, 1024, 512, 256))
+
+
 def test_add_ons_change_what_they_are_named_after():
     assert preset("v3") == preset("v2", "adain", "snake", "descript_discriminator")
     assert preset("wasserstein") == preset("v2", "wasserstein") and preset("spherical") == preset("v2", "spherical")

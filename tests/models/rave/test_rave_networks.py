@@ -10,7 +10,17 @@ from jax import numpy as jnp
 
 from jaxvoice.dsp import pqmf_analysis, pqmf_synthesis
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.models.rave import PQMF, AdaIN, NoiseConfig, NoiseGenerator, PQMFConfig, Rave, Snake, preset
+from jaxvoice.models.rave import (
+    PQMF,
+    AdaIN,
+    BottleneckConfig,
+    NoiseConfig,
+    NoiseGenerator,
+    PQMFConfig,
+    Rave,
+    Snake,
+    preset,
+)
 from jaxvoice.models.rave.layers import conv_padding
 from jaxvoice.models.rave.noise import filter_frames, impulse_responses, scaled_sigmoid
 from jaxvoice.weights import load_state
@@ -25,6 +35,7 @@ from tests.models.rave.released import (
     with_capacity,
     with_formula_weights,
 )
+from tests.models.rave.small import CONFIGS, random_model
 from tests.reference import golden
 
 SLOW = ("v2_small", "v2_noise", "wasserstein", "spherical")
@@ -220,6 +231,19 @@ def test_reconstruction_has_the_shape_of_the_audio_with_several_channels(key):
     audio = jax.random.normal(key, (2, 2, 1024, 2))
     reconstruct = eqx.filter_jit(lambda audio: network(audio, state, key=key)[0])
     assert reconstruct(audio).shape == audio.shape
+
+
+def test_reconstruction_with_a_key_has_the_noise_of_the_generator(key):
+    """Spherical latents are not drawn, so that only the noise depends on the key."""
+    config = dataclasses.replace(CONFIGS["noise"], bottleneck=BottleneckConfig("spherical", 6))
+    model = random_model(config)
+    weight = model.network.decoder.noise_module.net[-1].weight
+    network = eqx.tree_at(lambda n: n.decoder.noise_module.net[-1].weight, model.network, 1000 * weight)
+    audio = jax.random.normal(key, (8 * config.hop_length, 1))
+    reconstruct = eqx.filter_jit(lambda key: network(audio, model.state, key=key, inference=True)[0])
+    silent, first, second = (np.asarray(reconstruct(k)) for k in (None, *jax.random.split(key)))
+    for one, other in ((silent, first), (first, second)):
+        assert np.abs(one - other).max() > 0.1
 
 
 def test_batch_norm_of_v1_is_state(key):

@@ -17,6 +17,7 @@ from jaxvoice.models.rave import (
     decoder_stream,
     encoder_stream,
     preset,
+    trained_stream,
 )
 from tests.models.rave.released import with_capacity, with_formula_weights
 from tests.models.rave.small import CONFIGS, random_model
@@ -160,6 +161,64 @@ def test_audio_to_audio_equals_both_streams():
     np.testing.assert_allclose(
         blocks_of(autoencoder_stream(network, state), audio, [4 * hop] * 2), expected, rtol=0, atol=1e-5
     )
+
+
+def offline(network, state, audio, delay, *, quantize=True, noise=None):
+    """The audio of the first `FRAMES` latents of `audio`, delayed by `delay`, whose latents are means."""
+    hop = network.config.hop_length
+    delayed = jnp.pad(audio, ((delay, -delay % hop), (0, 0)))
+    latents, _ = network.encode(delayed, state, quantize=quantize, inference=True)
+    return network.decode(latents.z[:FRAMES], state, noise=noise, inference=True)[0]
+
+
+@pytest.mark.parametrize("enabled", [0, 1])
+def test_stream_of_a_model_quantises_if_its_training_did(enabled):
+    model = random_model(CONFIGS["discrete"])
+    books = jnp.asarray(np.random.default_rng(2).standard_normal((2, 8, 6)), jnp.float32)
+    model = eqx.tree_at(lambda m: [layer.codebook.embed for layer in m.state.encoder.rvq.layers], model, list(books))
+    model = eqx.tree_at(lambda m: m.state.encoder.enabled, model, jnp.asarray(enabled, jnp.int32))
+    audio = np.random.default_rng(1).normal(0, 0.3, (FRAMES * model.network.config.hop_length, 1)).astype(np.float32)
+    stream = trained_stream(model)
+    run = eqx.filter_jit(offline)
+    expected = np.asarray(run(model.network, model.state, audio, stream.input_delay, quantize=bool(enabled)))
+    found = blocks_of(stream, audio, [audio.shape[0] // 2] * 2)[stream.output_delay :]
+    assert_close(found, expected[: len(found)])
+    other = np.asarray(run(model.network, model.state, audio, stream.input_delay, quantize=not enabled))
+    assert np.abs(found - other[: len(found)]).max() > 1e-3
+
+
+@pytest.mark.parametrize("warmed_up", [0, 1])
+def test_stream_of_v1_adds_noise_after_the_first_phase(warmed_up):
+    model = random_model(CONFIGS["v1"])
+    model = eqx.tree_at(
+        lambda m: (m.state.decoder.warmed_up, m.network.decoder.synth.branches[2].net[-1].weight),
+        model,
+        # Larger weights of the last layer, without which the noise is very quiet.
+        (jnp.asarray(warmed_up, jnp.int32), 1000 * model.network.decoder.synth.branches[2].net[-1].weight),
+    )
+    network, key = model.network, jax.random.key(3)
+    audio = np.random.default_rng(1).normal(0, 0.3, (FRAMES * network.config.hop_length, 1)).astype(np.float32)
+    stream, branch = trained_stream(model), network.decoder.synth.branches[2]
+    frames = audio.shape[0] // (network.pqmf.hk.shape[0] * branch.frame_length)
+    noise = branch.frame_noise(key, jnp.arange(frames, dtype=jnp.int32))
+    run = eqx.filter_jit(offline)
+    silent = np.asarray(run(network, model.state, audio, stream.input_delay))
+    noisy = np.asarray(run(network, model.state, audio, stream.input_delay, noise=noise))
+    assert np.abs(noisy - silent).max() > 0.1
+    found = blocks_of(stream, audio, [audio.shape[0] // 2] * 2, key)[stream.output_delay :]
+    assert_close(found, (noisy if warmed_up else silent)[: len(found)])
+
+
+def test_noise_of_frames_is_normal_and_independent():
+    """The noise of latents, of noise channels and of successive frames."""
+    network, _ = small("wasserstein")
+    drawn = network.encoder.frame_noise(jax.random.key(0), jnp.arange(2000, dtype=jnp.int32))
+    rows = np.concatenate(drawn, -1)
+    assert rows.shape == (2000, 6 + 3)
+    np.testing.assert_allclose(rows.mean(0), 0, atol=0.1)
+    np.testing.assert_allclose(rows.std(0), 1, atol=0.1)
+    beside = np.concatenate([rows[:-1], rows[1:]], -1)
+    np.testing.assert_allclose(np.corrcoef(beside.T), np.eye(18), atol=0.12)
 
 
 def test_statistics_of_instance_norms_are_measured_in_blocks():

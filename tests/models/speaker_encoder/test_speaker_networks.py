@@ -170,6 +170,28 @@ def test_embedding_does_not_depend_on_the_batch_or_its_axes(key):
     np.testing.assert_allclose(np.linalg.norm(together, axis=-1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, LSTM_SMALL, dataclasses.replace(LSTM_SMALL, network=LSTMConfig(10, 2, 12, projection=False)), GE2E],
+    ids=["resnet", "lstm", "stacked", "ge2e"],
+)
+def test_padding_does_not_change_the_embedding(config, key):
+    network = build(config, key=key)
+    audio = jax.random.normal(key, (2, 6400))
+    lengths = jnp.array([3210, 5000])
+    padded = eqx.filter_jit(lambda x, length: network(x, length=length, normalize=False))(audio, lengths)
+    for row, length in enumerate((3210, 5000)):
+        alone = _embed(network, audio[row, :length], normalize=False)
+        np.testing.assert_allclose(padded[row], alone, atol=2e-5 * np.abs(alone).max())
+
+
+def test_padding_of_mels_does_not_change_the_embedding(key):
+    network = build(dataclasses.replace(SMALL, mel=mels(16)), key=key)
+    x = jnp.abs(jax.random.normal(key, (33, 16)))
+    padded = eqx.filter_jit(lambda x: network(x, length=21))(x)
+    np.testing.assert_allclose(padded, _embed(network, x[:21]), atol=1e-5)
+
+
 def test_embedding_of_resnet_hardly_depends_on_the_level(hasp):
     case, network = hasp
     audio = jnp.asarray(case["wav"])
@@ -214,6 +236,8 @@ def test_wrong_arguments_raise_errors(key):
         trained(audio)
     with pytest.raises(ConfigError, match="state is given; it should be None"):
         network(audio, state)
+    with pytest.raises(ConfigError, match="length is given; it should be None for an encoder that is trained"):
+        trained(audio, state, length=2000)
     with pytest.raises(ConfigError, match="contain their statistics"):
         network.init_state()
     with pytest.raises(ConfigError, match="contain no statistics"):

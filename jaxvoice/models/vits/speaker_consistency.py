@@ -1,0 +1,82 @@
+"""The speaker consistency loss of YourTTS: a frozen speaker encoder compares generated speech with the recording.
+
+"Frozen" has four parts. The encoder is no part of the trained networks, so that no update and no weight decay reaches
+it. It contains its running statistics, so that they do not change, and an embedding does not depend on the rest of the
+batch. And the gradient passes through it to its input: without this, the loss has a value, but trains nothing.
+"""
+
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxvoice.dsp.sinc_resampling import sinc_resample
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.speaker_encoder import SpeakerNetwork
+
+_SILENCE = 1e-3
+"""Root mean square of a recorded segment below which its embedding is not compared: -60 dB."""
+
+
+def check_encoder(encoder: SpeakerNetwork, *, samples: int, sample_rate: int) -> None:
+    """Check that `encoder` can compare segments of `samples` samples at `sample_rate`.
+
+    **Raises:** `ConfigError` for an encoder that reads mels, or segments that are too short.
+    """
+    mel = encoder.config.mel
+    if not encoder.config.reads_audio:
+        raise ConfigError(
+            "The speaker encoder reads mels; it should read audio, so that the gradient of the speaker consistency "
+            "loss reaches the decoder. Use an encoder whose front end is part of it, such as H/ASP."
+        )
+    length = -(-samples * mel.sample_rate // sample_rate)
+    if length < mel.min_samples:
+        raise ConfigError(
+            f"The segments have {length} samples at the {mel.sample_rate} Hz of the speaker encoder; they should have "
+            f"at least {mel.min_samples}. Raise --model.segment-frames."
+        )
+
+
+def speaker_similarity(
+    encoder: SpeakerNetwork,
+    recorded: Float[Array, "batch samples"],
+    generated: Float[Array, "batch samples"],
+    *,
+    sample_rate: int,
+) -> Float[Array, ""]:
+    """The mean cosine between the embeddings of recorded and of generated segments, at least in float32.
+
+    The loss is its negative times a weight. Its gradient reaches `generated` only. Segments whose recording is silent
+    are left out.
+
+    **Arguments:** `encoder`, which contains its running statistics; `sample_rate`, that of the segments in Hz, from
+    which they are resampled if the encoder has another.
+
+    **Raises:** `ConfigError` for an encoder whose running statistics are separate.
+
+    arXiv 2112.02418, equation 1; coqui-ai/TTS `TTS/tts/models/vits.py`.
+    """
+    # Without a gradient of its own, the recorded half keeps no activations.
+    recorded, generated = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (recorded, generated))
+    recorded = jax.lax.stop_gradient(recorded)
+    of_recorded, of_generated = (
+        encoder(sinc_resample(audio, sample_rate, encoder.config.sample_rate)) for audio in (recorded, generated)
+    )
+    cosines = jnp.sum(jax.lax.stop_gradient(of_recorded) * of_generated, axis=-1)
+    audible = jnp.mean(jnp.square(recorded), axis=-1) > _SILENCE**2
+    return jnp.sum(jnp.where(audible, cosines, 0)) / jnp.maximum(jnp.sum(audible, dtype=cosines.dtype), 1)
+
+
+def with_gradient(function: Any, x: Float[Array, "*shape"]) -> tuple[Float[Array, ""], Any, Float[Array, ""]]:
+    """The value of `function(x)`, a pair of a loss and other results, and the norm of the gradient of the loss.
+
+    The loss is a linear function of `x` with this gradient, so that a gradient of sums with other losses uses it, and
+    `function` is differentiated once.
+
+    **Returns:** the loss; the other results; the norm of its gradient, which is not differentiated.
+    """
+    (loss, others), gradient = jax.value_and_grad(function, has_aux=True)(jax.lax.stop_gradient(x))
+    loss, gradient = jax.lax.stop_gradient((loss, gradient))
+    zero = x - jax.lax.stop_gradient(x)
+    return loss + jnp.sum(zero * gradient), jax.lax.stop_gradient(others), jnp.sqrt(jnp.sum(jnp.square(gradient)))
