@@ -37,7 +37,7 @@ def test_other_weights_stop_the_benchmark() -> None:
     weights = benchmark.weights_of(benchmark.configuration(TINY))
     name = "decoder.net.0.weight_g"
     weights[0][name] = weights[0][name] * np.float32(1.5)
-    mine, theirs = benchmark.jaxvoice_call(TINY, weights)(), benchmark.torch_call(TINY)()
+    mine, theirs = benchmark.jaxvoice_call(TINY, weights)[0](), benchmark.torch_call(TINY)()
     with pytest.raises(SystemExit, match="it should be at most"):
         common.check_agreement("encode and decode", mine, theirs, 1e-4)
 
