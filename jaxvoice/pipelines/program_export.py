@@ -224,7 +224,8 @@ def _shape(array: Array) -> jax.ShapeDtypeStruct:
 def _with_length(args: tuple[Any, ...], length: int) -> tuple[Any, ...]:
     """Example inputs whose first one has `length` positions, repeated or cut."""
     first = args[0]
-    if not eqx.is_array(first) or first.ndim != 2:
+    is_audio = eqx.is_array(first) and first.ndim == 1 and jnp.issubdtype(first.dtype, jnp.floating)
+    if not eqx.is_array(first) or (first.ndim != 2 and not is_audio):
         raise ConfigError(
             f"length is {length}; it should be omitted, because the first input of this network has no time axis."
         )
@@ -232,7 +233,7 @@ def _with_length(args: tuple[Any, ...], length: int) -> tuple[Any, ...]:
         raise ConfigError(f"length is {length}; it should be at least 1.")
 
     def resized(x: Any) -> Any:
-        if not eqx.is_array(x) or x.ndim != 2:
+        if x is not first and (not eqx.is_array(x) or x.ndim != 2):
             return x
         positions, rest = divmod(x.shape[0] * length, first.shape[0])
         if rest:
@@ -240,7 +241,7 @@ def _with_length(args: tuple[Any, ...], length: int) -> tuple[Any, ...]:
                 f"length is {length}; it should be a multiple of {first.shape[0]}, so that all inputs have whole "
                 "lengths."
             )
-        return jnp.tile(x, (-(-positions // x.shape[0]), 1))[:positions]
+        return jnp.tile(x, (-(-positions // x.shape[0]), *(1 for _ in x.shape[1:])))[:positions]
 
     return tuple(map(resized, args))
 

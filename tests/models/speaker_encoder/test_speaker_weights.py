@@ -15,6 +15,7 @@ from jaxvoice.dsp import MelConfig, PowerMelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.speaker_encoder import FAMILY, PRESETS, LSTMConfig, build
 from jaxvoice.models.speaker_encoder.weights import dtypes, encoder_shapes
+from jaxvoice.pipelines.program_export import export_program
 from jaxvoice.weights import named_arrays
 from tests.models.speaker_encoder.released import load, mels
 from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL
@@ -186,3 +187,9 @@ def test_trained_encoders_are_exported_for_their_implementation(config, key, tmp
     found = torch.load(tmp_path / "to" / "encoder.pth", weights_only=True)[key]
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == encoder_shapes(config)
     assert jaxvoice.compare(tmp_path / "model", tmp_path / "to" / "encoder.pth").same
+
+
+def test_encoders_are_exported_as_programs_of_any_length(tmp_path):
+    FAMILY.save_network(tmp_path / "model", build(LSTM_SMALL, key=jax.random.key(0)), LSTM_SMALL)
+    found = export_program(tmp_path / "model", tmp_path / "encoder.jax", "jax", length=5000)
+    assert found.inputs == {"audio": (5000,)} and found.outputs == [(12,)]
