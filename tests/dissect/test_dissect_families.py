@@ -21,6 +21,19 @@ OTHER_CALLS = {
     "waveglow": lambda config, model: model.encode(
         jnp.zeros((4 * config.mel.hop_length, 1)), jnp.zeros((4, config.mel.num_mels))
     ),
+    "vits": lambda config, model: model.duration_loss(
+        model.encode(
+            jnp.zeros(5, jnp.int32),
+            jnp.zeros((6, config.spectrogram_bins)),
+            jnp.zeros((6, config.channels)),
+            jnp.ones(config.speaker_channels),
+            jnp.zeros((), jnp.int32),
+            inference=True,
+        ),
+        jnp.ones(5),
+        jnp.zeros((5, 2)),
+        inference=True,
+    ),
 }
 """Calls of modules that the main call of a network does not use."""
 
@@ -102,7 +115,11 @@ def test_captured_resumed_and_bent_networks_equal_the_whole(example):
     names = [
         row.name
         for row in dissect.activations(tagged, skeleton, modules=True)
-        if not row.loop and row.dtype == "float32" and "[" not in row.name
+        if not row.loop
+        and row.dtype == "float32"
+        and "[" not in row.name
+        # Durations are rounded, so that a small change of a result before them has no effect.
+        and not row.name.startswith("duration_predictor")
     ]
     name = names[len(names) // 2]
     result, captured = eqx.filter_jit(dissect.capture(tagged, name))(network)
