@@ -50,7 +50,7 @@ class Speak:
     speed: float = 1.0
     """Relative speed from 0.1 to 10; 2 is twice as fast."""
     phonemes: bool = False
-    """Read the text as phoneme codes separated by spaces."""
+    """Read the text as phoneme codes separated by spaces, or as the symbols of a model that synthesises audio."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
     """Plot mel spectrogram, alignment and durations to this file."""
     custom_words: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -164,16 +164,16 @@ class Speak:
 
     def synthesize(self, synthesizer: "Synthesizer", text: str) -> "Speech":
         """The speech of the text or the phonemes."""
-        if self.phonemes:
-            return synthesizer.speak_phonemes(text, speed=self.speed, seed=self.seed)
-        from jaxvoice.text import read_custom_words
-
         options: dict[str, Any] = {
             name: value
             for name in _OF_SOME_MODELS
             if name not in _OF_LOADING and (value := getattr(self, name)) != Speak.__dataclass_fields__[name].default
         }
+        if self.phonemes:
+            return synthesizer.speak_phonemes(text, speed=self.speed, seed=self.seed, **options)
         if self.custom_words is not None:
+            from jaxvoice.text import read_custom_words
+
             options["custom_words"] = read_custom_words(self.custom_words, synthesizer.phone_set)
         return synthesizer.speak(text, speed=self.speed, seed=self.seed, **options)
 

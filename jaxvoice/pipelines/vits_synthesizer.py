@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -28,6 +28,7 @@ from jaxvoice.pipelines.sources import find_model_folder, load_with_method, prin
 from jaxvoice.pipelines.synthesizer import Speech, check_speed
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
+from jaxvoice.text.ipa import text_to_ipa
 from jaxvoice.text.spoken_numbers import spell_numbers
 from jaxvoice.weights.array_names import named_arrays
 
@@ -176,9 +177,9 @@ class VITSSynthesizer:
 
         **Arguments:**
 
-        - `text`: a text of any length in the characters of the model; long texts are divided at the ends of sentences.
-            Numbers in digits are spelled if the model has languages. For a model that reads the IPA, the text is in the
-            IPA.
+        - `text`: a text of any length; long texts are divided at the ends of sentences. For a model that reads
+            characters, numbers in digits are spelled if it has languages. For a model that reads the IPA, espeak-ng
+            converts the text (extra `demo`); characters that the model does not have, such as brackets, are left out.
         - `speaker`: the name of a known speaker, its id for a model with a table, or a vector `(speaker_channels,)`.
         - `language`: the name of a language of the model; may be omitted if it has only one.
         - `reference`: a recording of the speaker, or a list of recordings, as for `SpeakerEncoder.embed`, or a `Voice`;
@@ -197,29 +198,75 @@ class VITSSynthesizer:
         one, or for a scale, speed or seed out of range; `AudioError` as `SpeakerEncoder.embed` for a reference that is
         silent or too short; `CheckpointError` if the model returns NaN or infinity.
         """
-        check_seed(seed)
-        check_speed(speed)
         sampling = self._sampling(noise_scale, duration_noise_scale, length_scale, speed)
+        return self._synthesize(text, self._spelled, speaker, language, reference, sample_rate, sampling, seed)
+
+    def speak_phonemes(
+        self,
+        phonemes: Any,
+        *,
+        speaker: Any = None,
+        language: str | None = None,
+        reference: Any = None,
+        sample_rate: float | None = None,
+        noise_scale: float | None = None,
+        duration_noise_scale: float | None = None,
+        length_scale: float | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+    ) -> Any:
+        """Synthesise a text in the symbols of the model, such as the letters of the IPA, or each text of a list.
+
+        The text is not converted: `phonemes` is `"həlˈoʊ"` for a model that reads the IPA. Other arguments,
+        results and errors are those of `speak`.
+        """
+        sampling = self._sampling(noise_scale, duration_noise_scale, length_scale, speed)
+        return self._synthesize(
+            phonemes, lambda text, _: text, speaker, language, reference, sample_rate, sampling, seed
+        )
+
+    def _synthesize(
+        self,
+        text: Any,
+        convert: Callable[[str, int | None], str],
+        speaker: Any,
+        language: str | None,
+        reference: Any,
+        sample_rate: float | None,
+        sampling: SamplingConfig,
+        seed: int,
+    ) -> Any:
+        """The result of `speak` for a text, which `convert` converts to the symbols of the model."""
+        check_seed(seed)
         chosen = self._language(language)
         single = isinstance(text, str)
         texts = [text] if single else as_list(text, "text", "a string or a list of strings")
-        pieces = [self._pieces(one, chosen, "" if single else f"text {n}") for n, one in enumerate(texts, 1)]
+        pieces = [self._pieces(one, convert, chosen, "" if single else f"text {n}") for n, one in enumerate(texts, 1)]
         voice = self._speaker(speaker, reference, sample_rate)
         speech = [self._speak(one, voice, chosen, sampling, seed) for one in pieces]
         return speech[0] if single else speech
 
     def _sampling(self, noise: Any, duration_noise: Any, length: Any, speed: float) -> SamplingConfig:
+        check_speed(speed)
         given = {"noise_scale": noise, "duration_noise_scale": duration_noise, "length_scale": length}
         changes = {name: value for name, value in given.items() if value is not None}
         sampling = dataclasses.replace(self.config.sampling, **changes)
         return dataclasses.replace(sampling, length_scale=sampling.length_scale / speed)
 
-    def _pieces(self, text: Any, language: int | None, name: str) -> list[list[int]]:
+    def _spelled(self, text: str, language: int | None) -> str:
+        """A text with numbers in words, or in the IPA for a model that reads it."""
+        symbols = self.config.symbols
+        if symbols.alphabet == "ipa":
+            ipa = text_to_ipa(text, "en-us" if language is None else self.languages[language])
+            return "".join(one for one in ipa if one in symbols.characters)
+        return text if language is None else spell_numbers(text, self.languages[language])
+
+    def _pieces(
+        self, text: Any, convert: Callable[[str, int | None], str], language: int | None, name: str
+    ) -> list[list[int]]:
         """The ids of the symbols of each piece of a text."""
         with error_context(name):
-            text = validate_text(text)
-            if language is not None:
-                text = spell_numbers(text, self.languages[language])
+            text = convert(validate_text(text), language)
             self.config.symbols.ids(text)  # for the positions of unknown characters in the whole text
             return [self.config.symbols.ids(piece) for piece in split_text(text, _LONGEST)]
 

@@ -77,7 +77,8 @@ def test_known_speakers_speak(place, tmp_path, capsys):
         (("speak", "hello", "out.wav", "--language", "en"), "needs the voice of a speaker. Pass the name of a known"),
         (("speak", "hello", "out.wav", "--speaker", "anne", "--language", "en"), "nearest known names are 'anna'"),
         (("speak", "hello", "out.wav", "--mode", "compat"), "--mode is not an option of"),
-        (("speak", "hello", "out.wav", "--phonemes"), "--phonemes is not an option of"),
+        (("speak", "hello", "out.wav", "--custom-words", "x.txt"), "x.txt"),
+        (("speak", "ə", "out.wav", "--phonemes", "--speaker", "anna", "--language", "en"), "cannot be read by this"),
     ],
 )
 def test_wrong_commands_raise_errors(place, monkeypatch, capsys, command, message):

@@ -10,12 +10,14 @@ import pytest
 import soundfile
 
 import jaxvoice
-from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, TextError
+from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, MissingExtraError, TextError
 from jaxvoice.models import speaker_encoder
 from jaxvoice.models.vits import FAMILY, VITS, VITSConfig
 from jaxvoice.models.vits.inference import conversion_reach
 from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer
 from jaxvoice.pipelines.vits_synthesizer import BLANK, split_text
+from jaxvoice.text import VITS_SYMBOLS
+from jaxvoice.text.ipa import text_to_ipa
 from jaxvoice.weights import load_state, named_arrays
 from tests.models.speaker_encoder.small import SMALL as ENCODER
 from tests.models.vits.released import linear_spectrogram
@@ -156,6 +158,29 @@ def test_numbers_are_spelled_in_the_language(model):
     for language, words in (("en", "forty-two"), ("pt", "quarenta e dois")):
         found = model.speak("42", language=language, **options)
         np.testing.assert_array_equal(found.audio, model.speak(words, language=language, **options).audio)
+
+
+def test_models_of_the_ipa_read_texts_and_phonemes(monkeypatch):
+    pytest.importorskip("espeakng_loader", reason="the extra demo is not installed")
+    ipa = "h\u0259l\u02c8o\u028a, w\u02c8\u025c\u02d0ld!"
+    assert text_to_ipa("Hello, world!") == ipa
+    assert text_to_ipa("Bonjour", "fr-fr") == "b\u0254\u0303\u0292\u02c8u\u0281"
+    config = dataclasses.replace(
+        SMALL,
+        symbols=VITS_SYMBOLS,
+        speaker_channels=0,
+        languages=(),
+        decoder=dataclasses.replace(SMALL.decoder, cond_channels=0),
+    )
+    model = VITSSynthesizer(VITS(config, key=jax.random.key(0)), config)
+    found = model.speak("(Hello), world!", seed=1)
+    np.testing.assert_array_equal(found.audio, model.speak_phonemes(ipa, seed=1).audio)
+    assert "".join(found.phonemes).replace(BLANK, "") == ipa
+    with pytest.raises(TextError, match="espeak-ng cannot read 'a' in the language 'xx'"):
+        text_to_ipa("a", "xx")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'jaxvoice\[demo\]'"):
+        model.speak("hello")
 
 
 def test_conversion_in_windows_equals_that_of_the_whole(model, recording):
