@@ -1,0 +1,122 @@
+"""Code shared by the experiments of VITS and YourTTS: stores of recordings with texts, and the test sentence."""
+
+import functools as ft
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+
+from experiments import common
+from jaxvoice.data import Corpus, Store, WeightedBuckets, load_store, preflight, write_wav
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.vits import FAMILY, VITSDiscriminators
+from jaxvoice.models.vits.columns import training_sampler
+from jaxvoice.models.vits.config import VITSConfig
+from jaxvoice.models.vits.training import TrainingConfig, VITSState, VITSTask
+from jaxvoice.models.vits.validation import METRICS
+from jaxvoice.pipelines import VITSSynthesizer
+from jaxvoice.training.logging import print_once
+from jaxvoice.training.loop import TrainingResult
+
+TEST_SENTENCE = "The quick brown fox jumps over the lazy dog, and a wizard's job is to vex chumps."
+"""A sentence that is in no corpus of the experiments."""
+
+
+@dataclass(frozen=True)
+class Experiment(common.Experiment):
+    """The settings of both experiments."""
+
+    corpus: common.RecordingsKind = "auto"
+    """Layout of the corpus, which contains the texts; auto detects it."""
+    audio_dir: Path | None = None
+    """Folder of the audio of a file list, if it is not beside it."""
+    max_seconds: float = 10.0
+    """Longest recording in seconds; longer ones are left out."""
+    buckets: int = 4
+    """Number of batch shapes. Batches are padded to one of them, and each is compiled once."""
+    workers: int = 2
+    """Number of loader threads; with 0, batches are prepared in the main thread."""
+    text: str = TEST_SENTENCE
+    """Sentence that is synthesised at the end."""
+    training: Annotated[TrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
+        default_factory=TrainingConfig
+    )
+
+    def __post_init__(self) -> None:
+        common.check_at_least(self, buckets=1, workers=0)
+        common.check_choice("--best-metric", self.loop.best_metric, METRICS)
+        if self.max_seconds <= 0:
+            raise ConfigError(f"--max-seconds is {self.max_seconds}; it should be positive.")
+        self.training.model.symbols.ids(self.text)  # raises an error for characters that the model does not have
+
+
+def checked(corpus: Corpus, model: VITSConfig) -> Corpus:
+    """The usable recordings of `corpus`, after a table of them is printed."""
+    mel = model.mel
+    found = preflight(corpus, mel.sample_rate, mel.n_fft, mel=mel, progress=jax.process_index() == 0)
+    print_once(found.table())
+    return found.corpus
+
+
+def load(corpus: Corpus, model: VITSConfig) -> Store:
+    """The decoded recordings of `corpus`, whose levels do not change."""
+    progress = jax.process_index() == 0
+    return load_store(corpus, model.mel.sample_rate, peak_normalize=False, progress=progress)
+
+
+def max_frames(experiment: Experiment) -> int:
+    """The largest number of frames of an utterance."""
+    mel = experiment.training.model.mel
+    return max(1, int(experiment.max_seconds * mel.sample_rate) // mel.hop_length)
+
+
+def print_rejected(store: Store) -> None:
+    """Print the store, with the number of utterances that are left out for each reason."""
+    print_once(store.table())
+
+
+def sampler(experiment: Experiment, store: Store, model: VITSConfig, **options: Any) -> WeightedBuckets:
+    """The sampler of the training."""
+    return training_sampler(store, model, experiment.batch_size, buckets=experiment.buckets, **options)
+
+
+def initial_state(experiment: Experiment, task: VITSTask) -> Callable[[], VITSState] | None:
+    """Makes the state with the network of `--init-from` and new discriminators; `None` without the flag."""
+    network = common.initial_network(experiment, FAMILY, task.config.model)
+    if network is None:
+        return None
+    key = jax.random.key(experiment.loop.seed)
+    discriminators = ft.partial(VITSDiscriminators, task.config.model.discriminators, key=key)
+    return lambda: task.state_of(network, discriminators())
+
+
+def speak(result: TrainingResult, text: str, **options: Any) -> Path | None:
+    """Write `text`, spoken with the best model of the run, to `spoken.wav`; returns `None` without a model."""
+    if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
+        return None
+    speech = VITSSynthesizer.load(result.folder).speak(text, **options)
+    path = result.folder / "spoken.wav"
+    write_wav(path, np.asarray(speech.audio), speech.sample_rate)
+    return path
+
+
+def summary(
+    result: TrainingResult, experiment: Experiment, seconds: float, spoken: Path | None, flags: str = ""
+) -> str:
+    """The closing lines: quality, speed, samples, the spoken sentence, and the next commands."""
+    more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
+    command = f'jaxvoice speak "Any text." OUTPUT.wav --model {shlex.quote(str(result.folder))}{flags}'
+    rows = [
+        *common.metrics_rows(result),
+        common.speed_row(result),
+        *common.samples_rows(result, experiment),
+        *([] if spoken is None else [("test sentence", str(spoken))]),
+        *common.model_rows(result, command),
+        ("continue", f"{more}; --minutes sets the time budget"),
+    ]
+    return common.summary_text(result, seconds, rows)

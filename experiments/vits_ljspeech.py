@@ -1,0 +1,113 @@
+"""Train VITS, text to speech without alignments, on recordings of one speaker with their texts.
+
+    python -m experiments.vits_ljspeech [--data PATH] [--run-dir DIR] [--preset NAME] [--minutes M] ...
+
+`--data` is a corpus with texts: LJSpeech, a file list, a table. The model reads characters, so that texts need no
+dictionary. Without `--data`, espeak-ng (extra `demo`) synthesises half an hour of English speech with one voice. On a
+GPU or TPU, the preset `ljspeech` trains with the settings of the release. On a CPU, the preset `tiny` trains a small
+VITS for at most fifteen minutes in total. At the end, the best model says a sentence that is not in the corpus. The
+same command resumes a run that was stopped. The presets have not been measured yet.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from experiments import common, text_to_speech, vits
+from experiments.common import Loop
+from jaxvoice.data import Corpus, find_corpus, make_demo_corpus, split
+from jaxvoice.data.demo import VOICES, compose_sentences
+from jaxvoice.models.vits import PRESETS, preset as vits_preset
+from jaxvoice.models.vits.columns import training_columns
+from jaxvoice.models.vits.training import TrainingConfig, VITSTask
+from jaxvoice.models.vits.validation import Validation
+from jaxvoice.text.symbol_table import ENGLISH_CHARACTERS
+from jaxvoice.training.logging import print_once
+from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.optimizers import OptimizerConfig
+from jaxvoice.training.process import keep_freed_memory
+from jaxvoice.training.run_folder import inherited_info
+
+NAME = "vits_ljspeech"
+
+
+@dataclass(frozen=True)
+class Experiment(vits.Experiment):
+    """Train VITS on one voice; every setting is a flag."""
+
+    run_dir: Path = Path("runs/vits_ljspeech")
+    """Folder for checkpoints, logs, samples and the best model."""
+
+
+def tiny_optimizer() -> OptimizerConfig:
+    """The optimiser of short trainings of small networks."""
+    return OptimizerConfig(learning_rate=1e-3, eps=1e-9, decay=0.5, decay_steps=1000, warmup_steps=50)
+
+
+def default_experiment(preset: str) -> Experiment:
+    """The settings of a preset."""
+    model = replace(vits_preset(preset), symbols=ENGLISH_CHARACTERS)
+    if preset == "tiny":
+        optimizer = tiny_optimizer()
+        training = TrainingConfig(model, optimizer, optimizer, ema_decay=0.99, reconstruction_steps=400)
+        loop = Loop(minutes=14.0, validate_every=0, checkpoint_every=500, log_every=50)
+        return Experiment(preset=preset, batch_size=8, buckets=1, training=training, loop=loop)
+    loop = Loop(steps=800_000, validate_every=2000, checkpoint_every=5000)
+    training = TrainingConfig(model, precision="bfloat16")
+    return Experiment(preset=preset, batch_size=64, workers=4, training=training, loop=loop)
+
+
+def parse(argv: Sequence[str]) -> Experiment:
+    """The experiment for the command line `argv`."""
+    presets = [name for name, model in PRESETS.items() if not model.speaker_channels]
+
+    def default() -> Experiment:
+        return default_experiment(common.chosen_preset(argv, presets, full="ljspeech"))
+
+    return common.parse(argv, default, name=NAME, description=__doc__ or "")
+
+
+def find_texts(experiment: Experiment) -> Corpus:
+    """The recordings with texts to train on, by default sentences of espeak-ng in one voice."""
+    if experiment.data is not None:
+        return find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
+    print_once("--data is not set; training on sentences synthesised by espeak-ng with one voice.")
+    sentences = compose_sentences(text_to_speech.DEMO_SENTENCES, seed=text_to_speech.DEMO_SEED)
+    return make_demo_corpus(None, sentences, VOICES[:1])
+
+
+def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
+    """Train and return the result; the minutes count from `started` (`time.monotonic()`), by default from now."""
+    started = time.monotonic() if started is None else started
+    config, loop = experiment.training, experiment.loop
+    common.check(experiment)
+    corpus = vits.checked(find_texts(experiment), config.model)
+
+    def load(part: Corpus):
+        return training_columns(vits.load(part, config.model), config.model, max_frames=vits.max_frames(experiment))
+
+    store, held_out = common.load_split(load, split(corpus, experiment.validation))
+    vits.print_rejected(store)
+    validation = None if held_out is None else Validation(held_out, config.model)
+    sampler = vits.sampler(experiment, store, config.model)
+    inherited = inherited_info(experiment.run_dir, common.find_initial_model(experiment), experiment.init_from)
+    with common.loader(store, sampler, seed=loop.seed, workers=experiment.workers) as loader:
+        task = VITSTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation, inherited_info=inherited)
+        left = common.remaining(loop, time.monotonic() - started)
+        return fit(task, loader, left, experiment.run_dir, initial_state=vits.initial_state(experiment, task))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment and return its exit code."""
+
+    def close(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
+        return vits.summary(result, experiment, seconds, vits.speak(result, experiment.text))
+
+    return common.main(argv, name=NAME, parse=parse, run=run, summary=close)
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Train YourTTS on recordings of many speakers, with a speaker consistency loss whose gradient reaches the decoder.
+
+    python -m experiments.yourtts_vctk --speaker-encoder PATH [--data PATH] [--run-dir DIR] [--minutes M] ...
+
+`--data` is a corpus with texts and speakers: VCTK, a list of files with columns for text and speaker, and for several
+languages one for the language. `--speaker-encoder` is a model folder of H/ASP or another encoder that reads audio; it
+computes the vector of each recording, and is the frozen encoder of the loss. Without `--data`, espeak-ng (extra `demo`)
+synthesises sentences in 16 voices; without `--speaker-encoder`, a small encoder is trained first, in a folder beside
+the run.
+
+On a GPU or TPU, the preset `yourtts` trains for 200,000 steps, and for 50,000 more with the loss, as in the paper. On a
+CPU, the preset `tiny` trains a small model for at most fifteen minutes in total. `--adapted SPEAKER` adapts a model of
+`--init-from` to a speaker, which has a quarter of each batch. At the end, the best model says a sentence in the voice
+of an unseen speaker, if there is one. The same command resumes a run that was stopped. The presets have not been
+measured yet.
+"""
+
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from experiments import common, speaker_encoder as encoder_experiment, vits, voice_conversion
+from experiments.common import Loop
+from experiments.vits_ljspeech import tiny_optimizer
+from jaxvoice.data import Corpus, Store, find_corpus
+from jaxvoice.data.utterances import rows_of_speakers
+from jaxvoice.data.weighted_buckets import Attribute
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.vits import PRESETS, preset as vits_preset
+from jaxvoice.models.vits.columns import training_columns
+from jaxvoice.models.vits.config import VITSConfig
+from jaxvoice.models.vits.losses import LossWeights
+from jaxvoice.models.vits.speakers import read_speakers
+from jaxvoice.models.vits.training import TrainingConfig, VITSTask
+from jaxvoice.models.vits.validation import Validation
+from jaxvoice.pipelines import SpeakerEncoder
+from jaxvoice.training.logging import print_once
+from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.process import keep_freed_memory
+from jaxvoice.training.run_folder import RunFolder, inherited_info
+from jaxvoice.weights import named_arrays
+
+NAME = "yourtts_vctk"
+ENCODER_SHARE = 0.25
+"""Share of the minutes in which the small speaker encoder is trained."""
+
+
+@dataclass(frozen=True)
+class Experiment(vits.Experiment):
+    """Train YourTTS; every setting is a flag."""
+
+    run_dir: Path = Path("runs/yourtts_vctk")
+    """Folder for checkpoints, logs, samples and the best model."""
+    speaker_encoder: Path | None = None
+    """Model folder, run folder or Hub id of a speaker encoder that reads audio; by default, a small one is trained."""
+    language: str = "en"
+    """Language of utterances whose corpus does not name it."""
+    unseen: tuple[str, ...] | None = None
+    """Speakers that are never trained on; those that the corpus does not have are ignored. By default, two voices of
+    the demo corpus, or six speakers of VCTK."""
+    balance: tuple[Attribute, ...] = ("language", "speaker")
+    """Attributes that are balanced, one after the other."""
+    adapted: tuple[str, ...] = ()
+    """Speakers to which the model is adapted."""
+    adapted_share: float = 0.25
+    """Share of the adapted speakers in each batch."""
+
+
+def model_of(preset: str) -> VITSConfig:
+    """The network of a preset: with vectors of speakers and one language."""
+    if preset == "tiny":
+        model, channels = vits_preset("tiny"), encoder_experiment.default_experiment("tiny").training.model.dim
+        decoder = replace(model.decoder, cond_channels=channels)
+        return replace(model, decoder=decoder, speaker_channels=channels, languages=("en",), segment_frames=48)
+    return replace(vits_preset(preset), languages=("en",))
+
+
+def default_experiment(preset: str) -> Experiment:
+    """The settings of a preset."""
+    model = model_of(preset)
+    if preset == "tiny":
+        optimizer = tiny_optimizer()
+        training = TrainingConfig(
+            model,
+            optimizer,
+            optimizer,
+            LossWeights(speaker=9.0),
+            ema_decay=0.99,
+            reconstruction_steps=400,
+            speaker_steps=600,
+        )
+        loop = Loop(minutes=14.0, validate_every=0, checkpoint_every=500, log_every=50)
+        return Experiment(preset=preset, batch_size=8, buckets=1, training=training, loop=loop)
+    training = TrainingConfig(model, loss_weights=LossWeights(speaker=9.0), precision="bfloat16", speaker_steps=200_000)
+    loop = Loop(steps=250_000, validate_every=2000, checkpoint_every=5000)
+    return Experiment(preset=preset, batch_size=32, workers=4, training=training, loop=loop)
+
+
+def parse(argv: Sequence[str]) -> Experiment:
+    """The experiment for the command line `argv`."""
+    presets = ["tiny", *(name for name, model in PRESETS.items() if model.speaker_channels and not model.num_speakers)]
+
+    def default() -> Experiment:
+        return default_experiment(common.chosen_preset(argv, presets, full="yourtts"))
+
+    return common.parse(argv, default, name=NAME, description=__doc__ or "")
+
+
+def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
+    """The utterances to train on, and those of unseen speakers, all with a language."""
+    unseen = experiment.unseen
+    if experiment.data is None:
+        corpus = voice_conversion.demo_corpus()
+        unseen = voice_conversion.DEMO_UNSEEN if unseen is None else unseen
+    else:
+        corpus = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
+        rows_of_speakers(corpus)  # raises an error before files are decoded
+        unseen = voice_conversion.VCTK_UNSEEN if unseen is None else unseen
+    named = [replace(one, language=one.language or experiment.language) for one in corpus.utterances]
+    corpus = vits.checked(replace(corpus, utterances=tuple(named)), experiment.training.model)
+    return voice_conversion.without_speakers(corpus, unseen)
+
+
+def speaker_encoder(experiment: Experiment, started: float) -> SpeakerEncoder:
+    """The encoder of `--speaker-encoder`, or a small one that is trained in a folder beside the run."""
+    source = experiment.speaker_encoder
+    if source is None:
+        folder = RunFolder(experiment.run_dir.with_name(f"{experiment.run_dir.name}_speaker_encoder"))
+        source = folder.path
+        if not folder.has_validation():
+            print_once("--speaker-encoder is not set; a small speaker encoder is trained first.")
+            given = encoder_experiment.default_experiment("tiny")
+            whole = experiment.loop.minutes
+            minutes = given.loop.minutes if whole is None else ENCODER_SHARE * whole
+            loop = replace(given.loop, minutes=minutes, tensorboard=experiment.loop.tensorboard)
+            options = {"data": experiment.data, "run_dir": source, "unseen": experiment.unseen, "loop": loop}
+            result = encoder_experiment.run(replace(given, **options), started)
+            if result.stopped == "interrupted":
+                print_once("The training of the speaker encoder was interrupted; the same command resumes it.")
+                raise KeyboardInterrupt
+    found = SpeakerEncoder.load(source)
+    if found.dim != experiment.training.model.speaker_channels:
+        raise ConfigError(
+            f"The embeddings of --speaker-encoder have {found.dim} components; they should have "
+            f"{experiment.training.model.speaker_channels}, --model.speaker-channels. Pass the encoder of the model, "
+            "or set --model.speaker-channels and --model.decoder.cond-channels to this number."
+        )
+    return found
+
+
+def encoder_identity(encoder: SpeakerEncoder) -> str:
+    """A SHA-256 of the weights of the encoder."""
+    digest = hashlib.sha256()
+    for name, array in sorted(named_arrays(encoder.network).items()):
+        values = np.asarray(array)
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def with_columns(store: Store, experiment: Experiment, encoder: SpeakerEncoder) -> Store:
+    """`store` with tokens, languages and the vectors of its recordings."""
+    print_once(f"computing the speaker vectors of {len(store)} recordings")
+    vectors = np.stack([encoder.embed(store.waveform(row), store.sample_rate) for row in range(len(store))])
+    model = experiment.training.model
+    return training_columns(store, model, vectors=vectors, max_frames=vits.max_frames(experiment))
+
+
+def mean_vectors(*stores: Store | None) -> dict[str, Float32[np.ndarray, " dim"]]:
+    """The mean vector of each speaker."""
+    vectors: dict[str, list[Float32[np.ndarray, " dim"]]] = {}
+    for store in filter(None, stores):
+        for utterance, vector in zip(store.corpus.utterances, store["speaker"], strict=True):
+            vectors.setdefault(utterance.speaker, []).append(vector)
+    return {name: np.stack(vectors[name]).mean(axis=0).astype(np.float32) for name in sorted(vectors)}
+
+
+def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
+    """Train and return the result; the minutes count from `started` (`time.monotonic()`), by default from now."""
+    started = time.monotonic() if started is None else started
+    config, loop = experiment.training, experiment.loop
+    common.check(experiment)
+    corpus, unseen = find_speakers(experiment)
+    encoder = speaker_encoder(experiment, started)
+    identity = encoder_identity(encoder)
+    if config.encoder_identity not in (None, identity):
+        raise ConfigError(
+            f"--speaker-encoder is {experiment.speaker_encoder}, the model {identity[:12]}; it should be "
+            f"{str(config.encoder_identity)[:12]}, with whose vectors the run was trained. Pass that model, or choose "
+            "another --run-dir."
+        )
+    config = replace(config, encoder_identity=identity)
+
+    def load(part: Corpus) -> Store:
+        return with_columns(vits.load(part, config.model), experiment, encoder)
+
+    train, held_out = voice_conversion.hold_out(corpus, experiment.validation)
+    store, held_out = common.load_split(load, (train, held_out))
+    others = load(voice_conversion.hold_out(unseen, experiment.validation)[1]) if len(unseen) else None
+    vits.print_rejected(store)
+    validation = None if held_out is None else Validation(held_out, config.model)
+    options = {"adapted": experiment.adapted, "adapted_share": experiment.adapted_share}
+    sampler = vits.sampler(experiment, store, config.model, balance=experiment.balance, **options)
+    inherited = inherited_info(experiment.run_dir, common.find_initial_model(experiment), experiment.init_from)
+    with common.loader(store, sampler, seed=loop.seed, workers=experiment.workers) as loader:
+        task = VITSTask(
+            config,
+            steps_per_epoch=loader.steps_per_epoch,
+            speaker_encoder=encoder.network if config.loss_weights.speaker else None,
+            speakers=mean_vectors(store, others),
+            validation=validation,
+            inherited_info=inherited,
+        )
+        left = common.remaining(loop, time.monotonic() - started)
+        return fit(task, loader, left, experiment.run_dir, initial_state=vits.initial_state(experiment, task))
+
+
+def last_speaker(result: TrainingResult, experiment: Experiment) -> str | None:
+    """A speaker of the best model, unseen if there is one; `None` without a model."""
+    folder = result.folder / "model"
+    if not (folder / "config.json").is_file():
+        return None
+    names = read_speakers(folder, experiment.training.model).names
+    unseen = experiment.unseen or (*voice_conversion.DEMO_UNSEEN, *voice_conversion.VCTK_UNSEEN)
+    return next((name for name in names if name in unseen), names[0] if names else None)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the experiment and return its exit code."""
+
+    def close(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
+        speaker = last_speaker(result, experiment)
+        spoken = (
+            None
+            if speaker is None
+            else vits.speak(result, experiment.text, speaker=speaker, language=experiment.training.model.languages[0])
+        )
+        flags = "" if speaker is None else f" --speaker {speaker}"
+        return vits.summary(result, experiment, seconds, spoken, flags)
+
+    return common.main(argv, name=NAME, parse=parse, run=run, summary=close)
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())

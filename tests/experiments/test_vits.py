@@ -1,0 +1,124 @@
+"""The experiments of VITS and YourTTS: flags, errors, and runs from audio files to speech."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import vits, vits_ljspeech, yourtts_vctk
+from jaxvoice.data import read_audio, write_wav
+from jaxvoice.errors import ConfigError, TextError
+from jaxvoice.models import vits as models
+from jaxvoice.models.speaker_encoder import FAMILY as ENCODER_FAMILY, build
+from jaxvoice.pipelines import VITSSynthesizer
+from jaxvoice.text.symbol_table import ENGLISH_CHARACTERS
+from tests.experiments import command_lines
+from tests.models.speaker_encoder.small import SMALL as ENCODER
+from tests.models.vits.small import SMALL
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+RATE = 16000
+MODEL = replace(
+    SMALL,
+    mel=replace(SMALL.mel, sample_rate=RATE),
+    speaker_channels=ENCODER.dim,
+    decoder=replace(SMALL.decoder, cond_channels=ENCODER.dim),
+    languages=("en",),
+    segment_frames=8,
+)
+ONE_VOICE = replace(MODEL, speaker_channels=0, decoder=replace(MODEL.decoder, cond_channels=0), languages=())
+
+
+@pytest.fixture
+def tones(tmp_path):
+    """Recordings of two speakers with texts, one of which is too long for its recording."""
+    folder = tmp_path / "tones"
+    folder.mkdir()
+    time = np.arange(RATE) / RATE
+    lines = []
+    for i in range(6):
+        write_wav(folder / f"t{i}.wav", (0.3 * np.sin(2 * np.pi * (150 + 70 * i) * time)).astype(np.float32), RATE)
+        lines.append(f"t{i}.wav\t{'ab'[i % 2]}\t{'word ' * (40 if i == 2 else 2)}and {i % 3 * 'a'}.\n")
+    (folder / "list.tsv").write_text("path\tspeaker\ttext\n" + "".join(lines), encoding="utf-8")
+    return folder / "list.tsv"
+
+
+def small(given, model, data, run_dir, **options):
+    training = replace(given.training, model=model, reconstruction_steps=1, speaker_steps=1)
+    loop = replace(given.loop, steps=3, log_every=1, minutes=None, tensorboard=False)
+    return replace(
+        given,
+        data=data,
+        run_dir=run_dir,
+        batch_size=jax.device_count(),
+        workers=0,
+        validation=1,
+        text="one word.",
+        training=training,
+        loop=loop,
+        **options,
+    )
+
+
+def test_defaults_depend_on_the_device(monkeypatch):
+    tiny = vits_ljspeech.parse([])
+    assert tiny == vits_ljspeech.default_experiment("tiny") and (tiny.loop.minutes or 99) < 15
+    assert tiny.training.model == replace(models.preset("tiny"), symbols=ENGLISH_CHARACTERS)
+    spoken = yourtts_vctk.parse([])
+    assert spoken == yourtts_vctk.default_experiment("tiny") and spoken.training.loss_weights.speaker == 9
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    full = vits_ljspeech.parse([])
+    assert full.preset == "ljspeech" and full.batch_size == 64 and full.training.precision == "bfloat16"
+    full = yourtts_vctk.parse([])
+    assert full.preset == "yourtts" and full.training.speaker_steps == 200_000 and full.loop.steps == 250_000
+    assert full.training.model.speaker_channels == 512 and full.training.model.mel.sample_rate == 16000
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"max_seconds": 0.0}, ConfigError, "max-seconds is 0"),
+        ({"buckets": 0}, ConfigError, "buckets is 0"),
+        ({"text": "\u03a9"}, TextError, "\u03a9"),
+    ],
+)
+def test_impossible_settings_raise_errors(changes, error, text):
+    with pytest.raises(error, match=text):
+        replace(vits_ljspeech.default_experiment("tiny"), **changes)
+
+
+def test_presets_of_other_models_are_refused(capsys):
+    assert "--preset is 'yourtts'" in command_lines.refused(capsys, vits_ljspeech.main, "--preset", "yourtts")
+    assert "--preset is 'vctk'" in command_lines.refused(capsys, yourtts_vctk.main, "--preset", "vctk")
+
+
+@pytest.mark.slow
+def test_one_voice_from_files_to_speech(tones, tmp_path, capsys):
+    experiment = small(vits_ljspeech.default_experiment("tiny"), ONE_VOICE, tones, tmp_path / "run")
+    result = vits_ljspeech.run(experiment)
+    assert result.stopped == "steps" and np.isfinite(result.metrics["mel_l1"])
+    assert "more tokens than frames: 1" in capsys.readouterr().out
+    path = vits.speak(result, experiment.text)
+    assert path is not None and len(read_audio(path).samples) > 0
+    assert "jaxvoice speak" in vits.summary(result, experiment, 1.0, path)
+
+
+@pytest.mark.slow
+def test_many_voices_from_files_to_speech(tones, tmp_path, capsys):
+    folder = tmp_path / "encoder"
+    ENCODER_FAMILY.save_network(folder, build(ENCODER, key=jax.random.key(0)), ENCODER)
+    given = yourtts_vctk.default_experiment("tiny")
+    experiment = small(given, MODEL, tones, tmp_path / "run", speaker_encoder=folder, unseen=("b",))
+    experiment = replace(experiment, balance=("language", "speaker"))
+    result = yourtts_vctk.run(experiment)
+    assert result.step == 3 and "more tokens than frames: 1" in capsys.readouterr().out
+    assert yourtts_vctk.last_speaker(result, experiment) == "b"
+    model = VITSSynthesizer.load(result.folder)
+    assert set(model.speakers) == {"a", "b"}
+    assert len(model.speak("one word.", speaker="b", language="en").audio)
+    # Another encoder has other vectors.
+    ENCODER_FAMILY.save_network(tmp_path / "other", build(ENCODER, key=jax.random.key(1)), ENCODER)
+    stored = replace(experiment.training, encoder_identity="0" * 64)
+    with pytest.raises(ConfigError, match="with whose vectors the run was trained"):
+        yourtts_vctk.run(replace(experiment, training=stored, run_dir=tmp_path / "new"))

@@ -1,0 +1,327 @@
+"""The training task of VITS: what the gradients reach, frozen encoders, phases, validation, model folders, resuming."""
+
+import functools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from jaxvoice.data import ColumnBatch, Corpus, Loader, Store, Utterance
+from jaxvoice.dsp.mel_config import PowerMelConfig
+from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.models.speaker_encoder import ResNetConfig, SpeakerEncoderConfig, build
+from jaxvoice.models.speaker_encoder.front_end import front_end
+from jaxvoice.models.vits import VITS, VITSDiscriminators, preset
+from jaxvoice.models.vits.columns import training_columns, training_sampler
+from jaxvoice.models.vits.family import FAMILY
+from jaxvoice.models.vits.losses import LossWeights
+from jaxvoice.models.vits.objective import (
+    draw_noise,
+    generate,
+    generator_losses,
+    recorded_segments,
+    step_inputs,
+)
+from jaxvoice.models.vits.training import TrainingConfig, VITSTask
+from jaxvoice.models.vits.validation import METRICS, Validation
+from jaxvoice.training.compiled_step import CompiledStep, compiler_options
+from jaxvoice.training.loop import LoopConfig, fit
+from jaxvoice.training.optimizers import OptimizerConfig
+from jaxvoice.training.parallel import data_mesh, on_one_device, replicate, shard_batch
+from jaxvoice.training.training_state import Skeleton, array_names
+from jaxvoice.weights import count_parameters, named_arrays
+from tests.models.vits.small import SMALL
+
+# Fewer layers than in other tests, because a program of the whole step takes long to compile.
+MODEL = replace(
+    SMALL,
+    text=replace(SMALL.text, layers=1),
+    posterior=replace(SMALL.posterior, layers=1),
+    flow=replace(SMALL.flow, layers=1),
+    durations=replace(SMALL.durations, flows=2),
+    discriminators=replace(SMALL.discriminators, periods=(2,)),
+)
+HOP, RATE = MODEL.mel.hop_length, MODEL.mel.sample_rate
+ENCODER = SpeakerEncoderConfig(
+    ResNetConfig(blocks=(1, 1, 1, 1), channels=(8, 8, 8, 8), attention=4, dim=MODEL.speaker_channels),
+    PowerMelConfig(num_mels=16),
+)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-3, weight_decay=0.1)
+CONFIG = TrainingConfig(MODEL, OPTIMIZER, OPTIMIZER, LossWeights(speaker=9.0), ema_decay=0.5)
+MODULES = ("emb_l", "text_encoder", "posterior_encoder", "flow", "duration_predictor", "waveform_decoder")
+TEXTS = ("one", "two", "four", "nine")
+
+
+def drawn(make, config, seed=0):
+    """A network with random weights, none of which is zero. NumPy draws them, because programs of JAX take long."""
+    generator = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        if not isinstance(leaf, jax.ShapeDtypeStruct) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+        name = jax.tree_util.keystr(path)
+        scale = 0.05 if len(leaf.shape) < 2 else 1 / np.sqrt(np.prod(leaf.shape[1:]))
+        ones = name.endswith(("weight_g", "gamma", "running_var", "bn1.weight", "bn2.weight"))
+        return jnp.asarray(ones + scale * generator.standard_normal(leaf.shape), jnp.float32)
+
+    shapes = eqx.filter_eval_shape(make, config, key=jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@functools.cache
+def encoder():
+    found = drawn(build, ENCODER, seed=1)
+    return eqx.tree_at(lambda one: one.torch_spec, found, front_end(ENCODER))
+
+
+def noise_store(frames=(24, 20, 30, 22)):
+    """Noise with texts, speakers, languages and vectors."""
+    generator = np.random.default_rng(0)
+    utterances = tuple(
+        Utterance(f"u{i}", text=text, speaker="ab"[i % 2], language=("en", "pt")[i // 2])
+        for i, text in enumerate(TEXTS[: len(frames)])
+    )
+    audio = [(3000 * generator.standard_normal(count * HOP)).astype(np.int16) for count in frames]
+    columns = {"audio": audio, "gain": np.full(len(audio), 1 / 32768, np.float32)}
+    vectors = generator.normal(size=(len(frames), MODEL.speaker_channels)).astype(np.float32)
+    return training_columns(Store(Corpus("folder", Path("corpus"), utterances), columns, RATE), MODEL, vectors=vectors)
+
+
+def batch_of(store, rows=(0, 1)):
+    sampler = training_sampler(store.subset(rows), MODEL, len(rows), buckets=1)
+    with Loader(store.subset(rows), sampler, workers=0) as loader:
+        return next(loader)
+
+
+def task_of(config=CONFIG, **options):
+    return VITSTask(config, steps_per_epoch=10, speaker_encoder=encoder(), **options)
+
+
+@functools.cache
+def networks():
+    return drawn(VITS, MODEL), drawn(VITSDiscriminators, MODEL.discriminators)
+
+
+def random_state(task):
+    return task.state_of(*networks())
+
+
+@functools.cache
+def trained(steps=3):
+    """The states before and after `steps` steps, the metrics, and the bytes of the encoder before."""
+    task = task_of()
+    before = {name: np.asarray(array).copy() for name, array in named_arrays(encoder()).items()}
+    state = random_state(task)
+    skeleton, mesh = Skeleton(state), data_mesh(jax.devices()[:1])
+    program = CompiledStep(task, skeleton, mesh)
+    leaves, codes = replicate(skeleton.flatten(state), mesh), shard_batch(np.zeros(1, np.int32), mesh)
+    batch, metrics = shard_batch(batch_of(noise_store()), mesh), []
+    for _ in range(steps):
+        leaves, found, _ = program(leaves, batch, codes)
+        metrics.append({name: float(value) for name, value in found.items()})
+    return task, state, skeleton.build(on_one_device(leaves)), metrics, before
+
+
+def test_a_step_changes_all_networks_and_lowers_the_losses():
+    _, before, after, metrics, _ = trained()
+    assert int(after.counters.step) == 3 and int(after.counters.skipped) == 0
+    for learner in ("generator", "discriminators"):
+        old, new = (named_arrays(getattr(state, learner).model) for state in (before, after))
+        same = [name for name in old if np.array_equal(old[name], new[name])]
+        # Symbols and relative positions that the texts do not have.
+        assert not [name for name in same if "emb" not in name], same
+    assert metrics[-1]["mel_l1"] < metrics[0]["mel_l1"]
+    assert set(metrics[0]) >= {"generator", "discriminator", "kl", "durations", "adversarial", "feature"}
+    moved = named_arrays(after.generator.average)["flow.flows.0.pre.bias"]
+    assert not np.array_equal(moved, named_arrays(after.generator.model)["flow.flows.0.pre.bias"])
+
+
+def test_the_speaker_encoder_does_not_change_and_is_not_in_the_state():
+    task, state, _, metrics, before = trained()
+    after = named_arrays(task.constants)
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(np.asarray(after[name]), array, err_msg=name)
+    arrays = eqx.filter(state, eqx.is_array)
+    names, leaves = array_names(arrays), jax.tree.leaves(arrays)
+    ours = {leaf.shape for name, leaf in zip(names, leaves, strict=True) if leaf.ndim == 4}
+    assert not any("torch_spec" in name or "se.fc" in name for name in names)
+    theirs = {np.shape(array) for name, array in before.items() if name.endswith("conv1.weight")}
+    assert theirs and not theirs & ours
+    assert all(one["speaker_gradient"] > 0 and one["mel_gradient"] > 0 for one in metrics)
+    assert not task.warnings(metrics[0])
+
+
+def test_a_learner_with_the_encoder_would_change_it():
+    # Control: weight decay changes an encoder that is part of the trained tree, although its gradients are zero.
+    from jaxvoice.training.learner import Learner
+
+    learner = Learner.create(encoder(), OPTIMIZER, steps_per_epoch=10)
+    after = learner.update(jax.tree.map(jnp.zeros_like, learner.params)).model
+    old, new = named_arrays(encoder()), named_arrays(after)
+    assert any(not np.array_equal(old[name], new[name]) for name in old)
+    frozen = Learner.create(encoder(), OPTIMIZER, steps_per_epoch=10, frozen=("conv1",))
+    assert len(jax.tree.leaves(frozen.params)) < len(jax.tree.leaves(learner.params))
+
+
+@pytest.mark.slow
+def test_every_loss_reaches_its_networks_only():
+    task = task_of()
+    state, model = random_state(task), MODEL
+    inputs = step_inputs(batch_of(noise_store()), model)
+    noise = draw_noise(inputs, model, key=jax.random.key(2))
+    recorded = recorded_segments(inputs, noise.starts, model)
+    discriminators, speaker_encoder = state.discriminators.model, encoder()
+    params, static = eqx.partition(state.generator.model, eqx.is_inexact_array)
+
+    @functools.partial(jax.jit, compiler_options=compiler_options())
+    def gradients(params):
+        def run(params):
+            network = eqx.combine(params, static)
+            generated = generate(network, inputs, noise, key=jax.random.key(3))
+            return generator_losses(
+                discriminators, recorded, generated, CONFIG.loss_weights, model, speaker_encoder=speaker_encoder
+            )[0]
+
+        losses, pull = jax.vjp(run, params)
+        found = {}
+        for name in losses:
+            cotangent = {other: jnp.float32(other == name) for other in losses}
+            (gradient,) = pull(cotangent)
+            found[name] = jnp.stack([_size(getattr(gradient, module)) for module in MODULES])
+        return found
+
+    sizes = gradients(params)
+    reached = {
+        name: {module for module, size in zip(MODULES, np.asarray(row), strict=True) if size}
+        for name, row in sizes.items()
+    }
+    of_segment = {"posterior_encoder", "waveform_decoder"}
+    assert reached == {
+        **dict.fromkeys(("adversarial", "feature", "mel", "speaker"), of_segment),
+        "kl": {"emb_l", "text_encoder", "posterior_encoder", "flow"},
+        "durations": {"duration_predictor"},
+    }
+
+
+def _size(tree):
+    return sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def test_losses_are_added_in_phases():
+    config = replace(CONFIG, reconstruction_steps=4, speaker_steps=10)
+    assert config.phase_starts == (0, 4, 10)
+    assert [task_of(config).phase_of(step) for step in (0, 3, 4, 9, 10, 99)] == [0, 0, 1, 1, 2, 2]
+    silent = replace(config, loss_weights=LossWeights())
+    assert silent.phase_starts == (0, 4) and replace(CONFIG, reconstruction_steps=0).phase_starts == (0,)
+
+
+@pytest.mark.slow
+def test_early_phases_train_without_discriminators_and_without_the_encoder():
+    config = replace(CONFIG, reconstruction_steps=1, speaker_steps=2)
+    task = task_of(config)
+    state, batch = random_state(task), jax.tree.map(jnp.asarray, batch_of(noise_store()))
+    step = eqx.filter_jit(lambda state, phase: task.step(state, batch, key=jax.random.key(0), phase=phase))
+    metrics = []
+    for number in range(3):
+        before = state
+        state, found = step(state, task.phase_of(number))
+        metrics.append(found)
+        same = eqx.tree_equal(before.discriminators.model, state.discriminators.model)
+        assert bool(same) == (number == 0)
+    assert ["adversarial" in one for one in metrics] == [False, True, True]
+    assert ["speaker_gradient" in one for one in metrics] == [False, False, True]
+
+
+def test_warnings_name_losses_without_a_gradient():
+    task = task_of()
+    assert not task.warnings({"speaker_gradient": 0.1, "mel_gradient": 2.0, "kl": 0.0})
+    assert "speaker consistency loss" in task.warnings({"speaker_gradient": 0.0, "mel_gradient": 1.0})[0]
+    assert len(task.warnings({"speaker_gradient": float("nan"), "mel_gradient": 0.0})) == 2
+
+
+def test_the_full_model_trains_the_networks_of_the_release_alone():
+    config = preset("yourtts")
+    networks = eqx.filter_eval_shape(VITS, config, key=jax.random.key(0))
+    assert count_parameters(networks) == 40_068_928 + 4 * len(config.languages)
+    discriminators = eqx.filter_eval_shape(VITSDiscriminators, config.discriminators, key=jax.random.key(0))
+    assert count_parameters(discriminators) == 46_747_132
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: VITSTask(CONFIG, steps_per_epoch=1), "there is no speaker encoder"),
+        (lambda: replace(CONFIG, speaker_steps=-1), "speaker_steps is -1"),
+        (lambda: replace(CONFIG, ema_decay=1.5), r"ema_decay is 1\.5"),
+        (lambda: task_of(replace(CONFIG, model=replace(MODEL, segment_frames=1))), "186 samples.*at least 257"),
+    ],
+)
+def test_impossible_settings_raise_errors(make, text):
+    with pytest.raises(ConfigError, match=text):
+        make()
+
+
+@pytest.mark.slow
+def test_validation_and_model_folders(tmp_path):
+    store = noise_store()
+    validation = Validation(store, MODEL, samples=2, batch_size=3)
+    vectors = {"b": np.arange(10, dtype=np.float32), "a": np.ones(10, np.float32)}
+    task = task_of(validation=validation, speakers=vectors)
+    state = random_state(task)
+    result = task.validate(state)
+    assert set(result.metrics) == set(METRICS) and all(np.isfinite(value) for value in result.metrics.values())
+    assert [sample.name for sample in result.samples] == ["u0", "u1"]
+    assert all(len(sample.audio) % HOP == 0 and len(sample.audio) for sample in result.samples)
+    again = Validation(store.subset([3, 1, 0, 2]), MODEL, samples=0, batch_size=4)(state.generator.eval_model)
+    assert again.metrics == pytest.approx(result.metrics, rel=1e-4)
+    task.save_model(state, tmp_path)
+    network, config = FAMILY.load_network(tmp_path)
+    assert config == MODEL and bool(eqx.tree_equal(network, state.generator.average))
+    table = json.loads((tmp_path / "speakers.json").read_text(encoding="utf-8"))
+    assert table["b"] == {"name": "b", "embedding": list(range(10))} and list(table) == ["b", "a"]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_continues_exactly(tmp_path):
+    store, mesh = noise_store(), data_mesh(jax.devices()[:1])
+
+    def go(run, steps):
+        sampler = training_sampler(store, MODEL, 2, buckets=1, balance=("language", "speaker"))
+        loop = LoopConfig(steps=steps, log_every=1, checkpoint_every=2, validate_every=0, tensorboard=False)
+        with Loader(store, sampler, workers=0) as loader:
+            fit(task_of(), loader, loop, run, mesh=mesh)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return {line["step"]: line["generator"] for line in lines if line["kind"] == "train"}
+
+    whole = go(tmp_path / "whole", 4)
+    go(tmp_path / "parts", 2)
+    assert go(tmp_path / "parts", 4) == whole and len(set(whole.values())) == 4
+
+
+@pytest.mark.slow
+def test_a_step_in_bfloat16_is_close_to_one_in_float32():
+    batch = jax.tree.map(jnp.asarray, batch_of(noise_store()))
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        task = task_of(replace(CONFIG, precision=precision))
+        state = random_state(task)
+        new, metrics = eqx.filter_jit(task.step)(state, batch, key=jax.random.key(0), phase=0)
+        assert int(new.counters.skipped) == 0
+        found[precision] = metrics
+    for name in ("mel_l1", "kl", "durations"):
+        np.testing.assert_allclose(found["bfloat16"][name], found["float32"][name], rtol=0.05)
+
+
+def test_batches_without_a_column_that_the_model_needs_raise_an_error():
+    batch = batch_of(noise_store())
+    columns = {name: column for name, column in batch.columns.items() if name != "language"}
+    inputs = step_inputs(ColumnBatch(columns, batch.lengths), MODEL)
+    noise = draw_noise(inputs, MODEL, key=jax.random.key(0))
+    with pytest.raises(ShapeError, match="language is None"):
+        generate(networks()[0], inputs, noise, inference=True)
