@@ -11,14 +11,14 @@ import jaxvoice
 from jaxvoice.cli import main
 from jaxvoice.data.speaker_table import SpeakerTable
 from jaxvoice.models.speaker_encoder import FAMILY, build
-from tests.models.speaker_encoder.small import SMALL
+from tests.models.speaker_encoder.small import LSTM_SMALL
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A model, and a folder with two speakers."""
     place = tmp_path_factory.mktemp("embed")
-    FAMILY.save_network(place / "model", build(SMALL, key=jax.random.key(0)), SMALL)
+    FAMILY.save_network(place / "model", build(LSTM_SMALL, key=jax.random.key(0)), LSTM_SMALL)
     for speaker, count in (("anna", 2), ("bert", 1)):
         (place / "corpus" / speaker).mkdir(parents=True)
         for number in range(count):

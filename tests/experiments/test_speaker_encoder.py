@@ -17,13 +17,14 @@ from jaxvoice.errors import DataError
 from jaxvoice.models.speaker_encoder import FAMILY, PRESETS, build, verify
 from tests.experiments import command_lines
 from tests.experiments.command_lines import flags_without_help
-from tests.models.speaker_encoder.small import SMALL
+from tests.models.speaker_encoder.small import LSTM_SMALL
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 RATE = 16_000
 TINY = [
-    *("--preset", "tiny", "--log-every", "1", "--speakers", "4", "--utterances", "2", "--seconds", "0.3"),
-    *("--model.network.channels", "8", "8", "8", "8", "--model.network.dim", "6", "--model.mel.num-mels", "16"),
+    *("--preset", "resemblyzer", "--log-every", "1", "--speakers", "4", "--utterances", "2", "--seconds", "0.3"),
+    *("--model.network.units", "8", "--model.network.depth", "1", "--model.network.dim", "6"),
+    *("--model.mel.num-mels", "16", "--optimizer.learning-rate", "1e-2"),
 ]
 
 
@@ -127,8 +128,7 @@ def test_run_prints_the_error_rate_and_its_model_embeds(tmp_path, tones, capsys)
 
 
 def test_benchmark_reports_rates_and_similarities(tmp_path, tones, capsys):
-    network = build(SMALL, key=jax.random.key(0))
-    FAMILY.save_network(tmp_path / "model", network, SMALL)
+    FAMILY.save_network(tmp_path / "model", build(LSTM_SMALL, key=jax.random.key(0)), LSTM_SMALL)
     options = speaker_similarity.Options(
         model=tmp_path / "model", data=tones, json=tmp_path / "out.json", matrix=tmp_path / "out.png", draws=20
     )

@@ -71,8 +71,11 @@ def test_batches_contain_several_recordings_of_each_speaker(store):
 
 @pytest.mark.parametrize(
     ("model", "loss"),
-    [(SMALL, "softmax_angleproto"), (LSTM_SMALL, "ge2e_contrast"), (GE2E, "ge2e_softmax")],
-    ids=["resnet", "lstm", "ge2e"],
+    [
+        pytest.param(SMALL, "softmax_angleproto", marks=pytest.mark.slow, id="resnet"),
+        pytest.param(LSTM_SMALL, "ge2e_contrast", id="lstm"),
+        pytest.param(GE2E, "ge2e_softmax", id="ge2e"),
+    ],
 )
 def test_step_updates_encoder_and_loss_but_no_buffers(model, loss, store):
     config = training(model, loss=loss, classes=4)
@@ -101,25 +104,26 @@ def test_step_updates_encoder_and_loss_but_no_buffers(model, loss, store):
 
 
 def test_loss_is_the_sum_of_its_parts(store):
-    config = training(SMALL, loss="softmax_angleproto", classes=4)
+    config = training(LSTM_SMALL, loss="softmax_angleproto", classes=4)
     task = SpeakerTask(config, steps_per_epoch=1)
     state, batch = task.init(key=jax.random.key(0)), first_batch(config, store)
     _, metrics = eqx.filter_jit(lambda state: task.step(state, batch, key=jax.random.key(1), phase=0))(state)
     model = state.network.model
     audio = jnp.asarray(batch.columns["audio"].astype(np.float32) * batch.columns["gain"][:, None])
-    embeddings, _ = eqx.filter_jit(lambda: model.encoder(audio, state.network.model_state, normalize=False))()
+    embeddings = eqx.filter_jit(lambda: model.encoder(audio, normalize=False))()
     speakers = jnp.asarray(batch.columns["speaker"])
     expected = speaker_classification_loss(model.classifier(embeddings), speakers)
     expected += angular_prototypical_loss(embeddings.reshape(3, 2, -1), jnp.asarray(10.0), jnp.asarray(-5.0))
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)
 
 
-def test_saved_models_and_validations_use_the_running_statistics(store, tmp_path):
+def test_saved_models_and_validations_use_the_running_statistics(tmp_path):
     config = training(SMALL)
     held_out = training_store(make_store(2, 2, first=7), SMALL)
     task = SpeakerTask(config, steps_per_epoch=1, validation=Validation(held_out, SMALL, seconds=0.3))
-    state, batch = task.init(key=jax.random.key(0)), first_batch(config, store)
-    state, _ = eqx.filter_jit(lambda state: task.step(state, batch, key=jax.random.key(1), phase=0))(state)
+    state = task.init(key=jax.random.key(0))
+    moved = jax.tree.map(lambda x: x + jnp.asarray(0.5, x.dtype), state.network.model_state)
+    state = eqx.tree_at(lambda one: one.network.model_state, state, moved)
     result = task.validate(state)
     assert set(result.metrics) == set(task.metrics)
     task.save_model(state, tmp_path)

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 import torch
-from jax import numpy as jnp
 
 import jaxvoice
 from jaxvoice.dsp import MelConfig, PowerMelConfig
@@ -17,7 +16,7 @@ from jaxvoice.models.speaker_encoder import FAMILY, PRESETS, LSTMConfig, build
 from jaxvoice.models.speaker_encoder.weights import dtypes, encoder_shapes
 from jaxvoice.pipelines.program_export import export_program
 from jaxvoice.weights import named_arrays
-from tests.models.speaker_encoder.released import load, mels
+from tests.models.speaker_encoder.released import mels
 from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL
 from tests.reference import golden
 
@@ -83,8 +82,10 @@ def test_coqui_files_are_imported_and_exported(config, tmp_path):
     assert summary.family == "speaker_encoder" and not summary.info["missing"]
     encoder = jaxvoice.SpeakerEncoder.load(tmp_path / "model")
     assert encoder.config == config
-    expected = load(config, {name: tensor.numpy() for name, tensor in state.items()})(jnp.asarray(NOISE))
-    np.testing.assert_allclose(encoder.network(jnp.asarray(NOISE)), expected, atol=1e-6)
+    found = named_arrays(encoder.network)
+    assert set(found) == set(state)
+    for name, tensor in state.items():
+        np.testing.assert_array_equal(found[name], tensor.numpy(), err_msg=name)
     (tmp_path / "to").mkdir()
     jaxvoice.export_model(tmp_path / "model", tmp_path / "to" / "model_se.pth")
     again = torch.load(tmp_path / "to" / "model_se.pth", weights_only=True)["model"]
@@ -180,7 +181,7 @@ def test_resemblyzer_files_are_imported_and_exported(tmp_path):
     assert jaxvoice.SpeakerEncoder.load(tmp_path / "second").config == config
 
 
-@pytest.mark.parametrize(("config", "key"), [(SMALL, "model"), (GE2E, "model_state")], ids=["resnet", "ge2e"])
+@pytest.mark.parametrize(("config", "key"), [(LSTM_SMALL, "model"), (GE2E, "model_state")], ids=["lstm", "ge2e"])
 def test_trained_encoders_are_exported_for_their_implementation(config, key, tmp_path):
     FAMILY.save_network(tmp_path / "model", build(config, key=jax.random.key(0)), config)
     jaxvoice.export_model(tmp_path / "model", tmp_path / "to" / "encoder.pth")
