@@ -63,13 +63,16 @@ def read_coqui(
     level = None
     if audio.boolean("do_rms_norm", False):
         level = audio.number("db_level", -27.0, most=0.0)
+    if audio.boolean("do_trim_silence", False):
+        assumed.append("recordings were trimmed to speech in training (do_trim_silence); trim yours in the same way")
     if FILTERS not in shapes:
         if settings is None or "audio" not in settings:
             raise ConfigError(
                 f"{where} contains a speaker encoder that reads mels, and no settings of these; pass its "
                 f"{SETTINGS_FILE} with --config."
             )
-        mel, notes = coqui_mel({name: audio.value(name) for name in audio})
+        # The pipeline scales recordings to `level` itself.
+        mel, notes = coqui_mel({name: audio.value(name) for name in audio if name != "do_rms_norm"})
         if mel.num_mels != bands and not (kind == "resnet" and -(-mel.num_mels // 8) * 8 == bands):
             raise CheckpointError(f"audio.num_mels is {mel.num_mels}; it should be {bands}, as in {where}.")
         return SpeakerEncoderConfig(network, mel, level), (*assumed, *notes)

@@ -97,11 +97,12 @@ def test_coqui_files_are_imported_and_exported(config, tmp_path):
 
 
 def test_edited_sample_rate_is_detected_from_the_filterbank(tmp_path):
-    path = bundle(tmp_path, weights(SMALL), settings(SMALL, sample_rate=22050, do_rms_norm=False))
+    path = bundle(tmp_path, weights(SMALL), settings(SMALL, sample_rate=22050, do_rms_norm=False, do_trim_silence=True))
     summary = jaxvoice.import_model(path, tmp_path / "model")
     config = jaxvoice.SpeakerEncoder.load(tmp_path / "model").config
     assert config == dataclasses.replace(SMALL, level=None)
-    (note,) = [line for line in summary.info["assumed"] if "sample rate" in line]
+    trimmed, note = summary.info["assumed"]
+    assert "do_trim_silence" in trimmed
     assert note.startswith("a sample rate of 16000 Hz, that of the stored filterbank; the configuration states 22050")
 
 
@@ -138,12 +139,13 @@ def test_encoders_of_mels_need_settings(tmp_path):
     with pytest.raises(ConfigError, match=r"pass its config_se.json with --config"):
         jaxvoice.import_model(path, tmp_path / "model")
     audio = {"fft_size": 1024, "win_length": 1024, "hop_length": 256, "sample_rate": 16000, "num_mels": 20}
-    audio |= {"mel_fmin": 0.0, "mel_fmax": 8000.0, "preemphasis": 0.98}
+    audio |= {"mel_fmin": 0.0, "mel_fmax": 8000.0, "preemphasis": 0.98, "do_rms_norm": True, "db_level": -20}
     (tmp_path / "se.json").write_text(json.dumps({"model_params": {"model_name": "lstm"}, "audio": audio}))
     jaxvoice.import_model(path, tmp_path / "model", config=tmp_path / "se.json")
     encoder = jaxvoice.SpeakerEncoder.load(tmp_path / "model")
     mel = encoder.config.mel
     assert isinstance(mel, MelConfig) and (mel.num_mels, mel.preemphasis, mel.hop_length) == (20, 0.98, 256)
+    assert encoder.config.level == -20
     assert encoder.embed(np.tile(NOISE, 5), 16000).shape == (12,)
 
 
