@@ -407,7 +407,7 @@ def _argument(array: Shaped[np.ndarray, "..."], example: Any) -> Any:
         return int(np.asarray(array).reshape(()))
     array = np.asarray(array, example.dtype)
     if example.ndim < 2:
-        return array.reshape(-1)
+        return array.reshape(-1 if example.ndim else ())
     while array.ndim > example.ndim and array.shape[0] == 1:
         array = array[0]
     return array.swapaxes(-1, -2)

@@ -1,4 +1,7 @@
-"""The networks of VITS compared with golden values of coqui's implementation."""
+"""The networks of VITS compared with golden values of coqui's implementation.
+
+Those whose results the tests of synthesis and conversion contain are slow.
+"""
 
 import dataclasses
 
@@ -28,7 +31,10 @@ from tests.reference import golden
 YOURTTS = preset("yourtts")
 
 
-@pytest.mark.parametrize(("name", "language"), [("text_encoder", True), ("text_encoder_plain", False)])
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [pytest.param("text_encoder", True, marks=pytest.mark.slow), ("text_encoder_plain", False)],
+)
 def test_text_encoder_equals_the_release(name, language):
     case = golden.case(f"vits/{name}")
     plain = VITSConfig(symbols=VITS_SYMBOLS, text=TextEncoderConfig(layers=6))
@@ -45,6 +51,7 @@ def test_text_encoder_equals_the_release(name, language):
         np.testing.assert_array_equal(mask[:, None], case[f"{prefix}x_mask"] > 0)
 
 
+@pytest.mark.slow
 def test_posterior_encoder_equals_the_release():
     case = golden.case("vits/posterior_encoder")
     encoder = load(case, PosteriorEncoder, YOURTTS, "posterior_encoder")
@@ -56,6 +63,7 @@ def test_posterior_encoder_equals_the_release():
     assert_close(last(masked(found.sample(last(case["noise_0_normal"])), mask)), case, "z")
 
 
+@pytest.mark.slow
 def test_flow_equals_the_release():
     case = golden.case("vits/flow")
     flow = load(case, ResidualCouplings, YOURTTS, "flow")

@@ -424,6 +424,10 @@ def test_speaker_files_of_other_models_raise_errors(tmp_path, original):
     (tmp_path / "speaker_ids.json").write_text('{"b": 2, "a": 0}', encoding="utf-8")
     jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
     assert json.loads((tmp_path / "model" / "speakers.json").read_text(encoding="utf-8")) == {"a": 0, "b": 2}
+    (tmp_path / "speaker_ids.json").unlink()
+    torch.save({"b": 2, "c": 1}, tmp_path / "speaker_ids.pth")
+    jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "other")
+    assert json.loads((tmp_path / "other" / "speakers.json").read_text(encoding="utf-8")) == {"c": 1, "b": 2}
 
 
 def test_discriminators_of_another_kind_raise_errors(tmp_path, original):
@@ -448,3 +452,16 @@ def test_decoders_inside_a_network_are_imported_as_vocoders_on_request(tmp_path)
     network, _ = FAMILY.load_network(tmp_path / "vits")
     decode = eqx.filter_jit(lambda network, *args: network.waveform_decoder(*args)[:, 0])
     np.testing.assert_allclose(vocoder.synthesize(latents, cond=vector), decode(network, latents.T, vector), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_layers_of_models_and_exports_are_compared(original, tmp_path):
+    _, folder, _ = original
+    jaxvoice.export_model(folder, tmp_path / "G_11.pth")
+    found = jaxvoice.compare(folder, tmp_path / "G_11.pth")
+    assert found.same and len(found.layers) > 50
+    network, config = FAMILY.load_network(folder)
+    changed = eqx.tree_at(lambda network: network.flow.flows[0].post.bias, network, replace_fn=lambda bias: bias + 1)
+    FAMILY.save_network(tmp_path / "changed", changed, config)
+    found = jaxvoice.compare(folder, tmp_path / "changed")
+    assert found.diverging is not None and found.diverging.name.startswith("flow.flows.0.post")
