@@ -1,5 +1,6 @@
 """`jaxvoice convert`: speech to the same speech in another voice."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +35,13 @@ class Convert:
     ]
     """Recordings (WAV, FLAC, OGG, MP3) or folders of them, followed by the output: a .wav file or a (new) folder."""
     voice: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="REF [REF ...]")]
-    """Recordings of the voice, or one voice file (.json) of jaxvoice voice."""
+    """Recordings of the voice, one voice file (.json) of jaxvoice voice, or the name of a speaker of the model."""
     model: str
     """Voice conversion model: model folder, run folder, or Hub id (owner/name)."""
+    encoder: str | None = None
+    """Speaker encoder of models that read its vectors: model folder or Hub id; by default that in the model folder."""
+    speaker: str | None = None
+    """Name of the speaker of the sources, for models with a table of speakers."""
     pitch: Annotated[str, tyro.conf.arg(metavar="match|keep|SEMITONES")] = "match"
     """F0 of the result: matched to the voice, kept, or shifted by semitones."""
     subtype: Literal["pcm16", "float"] = "pcm16"
@@ -56,7 +61,13 @@ class Convert:
         use_compilation_cache()
         from jaxvoice.pipelines.sources import load_with_method
 
-        converter = load_with_method(self.model, "encode_voice", "a voice conversion model")
+        given = {} if self.encoder is None else {"encoder": self.encoder}
+        converter = load_with_method(self.model, "encode_voice", "a voice conversion model", **given)
+        options: dict[str, Any] = {"pitch": pitch}
+        if self.speaker is not None:
+            if "speaker" not in inspect.signature(converter.convert_chunks).parameters:
+                raise ConfigError(f"--speaker is not an option of {self.model}; omit it.")
+            options["speaker"] = self.speaker
         shown: set[str] = set()
         with printed_warnings(shown):
             converter.check_pitch(pitch)
@@ -64,7 +75,7 @@ class Convert:
 
         def convert(path: Path) -> "Iterator[np.ndarray]":
             with printed_warnings(shown):
-                return converter.convert_chunks(path, voice, pitch=pitch)
+                return converter.convert_chunks(path, voice, **options)
 
         return convert_files(outputs, output, convert, converter.sample_rate, subtype=self.subtype, debug=self.debug)
 
@@ -86,14 +97,16 @@ class Convert:
         return semitones
 
 
-def read_voice(converter: Any, paths: Sequence[Path]) -> "Voice":
-    """The voice of recordings, computed by the pipeline `converter`, or that of one voice file.
+def read_voice(converter: Any, paths: Sequence[Path]) -> "Voice | str":
+    """The voice of recordings, computed by the pipeline `converter`, that of one voice file, or the name of a speaker.
 
     **Raises:** `ConfigError` for a folder, for a voice file among several paths, or for the voice of another model;
     otherwise as `encode_voice` and `Voice.load`.
     """
     from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
 
+    if len(paths) == 1 and not paths[0].exists() and str(paths[0]) in getattr(converter, "speakers", ()):
+        return str(paths[0])
     folder = next((path for path in paths if path.is_dir()), None)
     if folder is not None:
         raise ConfigError(f"--voice contains {folder}, a folder; pass recordings of the voice, or one voice file.")

@@ -25,6 +25,8 @@ class WriteVoice:
     """Recordings of the speaker (WAV, FLAC, OGG, MP3), followed by the .json file to write."""
     model: str
     """Voice conversion model: model folder, run folder, or Hub id (owner/name)."""
+    encoder: str | None = None
+    """Speaker encoder of models that read its vectors: model folder or Hub id; by default that in the model folder."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -41,7 +43,8 @@ class WriteVoice:
         use_compilation_cache()
         from jaxvoice.pipelines.sources import load_with_method
 
-        converter = load_with_method(self.model, "encode_voice", "a voice conversion model")
+        options = {} if self.encoder is None else {"encoder": self.encoder}
+        converter = load_with_method(self.model, "encode_voice", "a voice conversion model", **options)
         with printed_warnings():
             voice = converter.encode_voice(references)
         voice.save(output)

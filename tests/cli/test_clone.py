@@ -97,13 +97,12 @@ def test_models_without_speaker_vectors_cannot_clone(place, tmp_path, capsys):
     assert "--speaker is not an option of" in capsys.readouterr().err
 
 
-def test_recordings_are_converted_to_a_voice_file(place, tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for file in (place / "model").iterdir():
-        (folder / file.name).symlink_to(file)
-    (folder / "speaker_encoder").symlink_to(place / "encoder")
-    assert run("voice", place / "a.wav", tmp_path / "voice.json", "--model", folder) == 0
-    command = "convert", place / "a.wav", tmp_path / "out.wav", "--voice", tmp_path / "voice.json", "--model", folder
-    assert run(*command) == 0
+def test_recordings_are_converted_to_voices_and_to_known_speakers(place, tmp_path):
+    model = "--model", place / "model", "--encoder", place / "encoder"
+    assert run("voice", place / "a.wav", tmp_path / "voice.json", *model) == 0
+    assert run("convert", place / "a.wav", tmp_path / "out.wav", "--voice", tmp_path / "voice.json", *model) == 0
     assert soundfile.info(tmp_path / "out.wav").frames == 33075
+    # Both speakers are known, so that no encoder is needed.
+    command = "convert", place / "a.wav", tmp_path / "known.wav", "--voice", "anna", "--speaker", "anna"
+    assert run(*command, "--model", place / "model") == 0
+    assert soundfile.info(tmp_path / "known.wav").frames == 33075
