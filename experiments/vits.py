@@ -1,6 +1,5 @@
 """Code shared by the experiments of VITS and YourTTS: stores of recordings with texts, and the test sentence."""
 
-import functools as ft
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,9 +18,11 @@ from jaxvoice.models.vits.columns import training_sampler
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.training import TrainingConfig, VITSState, VITSTask
 from jaxvoice.models.vits.validation import METRICS
+from jaxvoice.models.vits.warm_start import load_discriminators
 from jaxvoice.pipelines import VITSSynthesizer
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult
+from jaxvoice.training.run_folder import model_folder
 
 TEST_SENTENCE = "The quick brown fox jumps over the lazy dog, and a wizard's job is to vex chumps."
 """A sentence that is in no corpus of the experiments."""
@@ -86,13 +87,24 @@ def sampler(experiment: Experiment, store: Store, model: VITSConfig, **options: 
 
 
 def initial_state(experiment: Experiment, task: VITSTask) -> Callable[[], VITSState] | None:
-    """Makes the state with the network of `--init-from` and new discriminators; `None` without the flag."""
-    network = common.initial_network(experiment, FAMILY, task.config.model)
-    if network is None:
+    """Makes the state with the networks of `--init-from`; `None` without the flag.
+
+    Discriminators that the model folder does not contain are new.
+    """
+    model = task.config.model
+    network = common.initial_network(experiment, FAMILY, model)
+    source = common.find_initial_model(experiment)
+    if network is None or source is None:
         return None
-    key = jax.random.key(experiment.loop.seed)
-    discriminators = ft.partial(VITSDiscriminators, task.config.model.discriminators, key=key)
-    return lambda: task.state_of(network, discriminators())
+    stored = load_discriminators(model_folder(source), model)
+    if stored is None:
+        print_once("the initial model has no discriminators, so they are new; quality may drop until they are trained")
+
+    def make() -> VITSState:
+        key = jax.random.key(experiment.loop.seed)
+        return task.state_of(network, stored or VITSDiscriminators(model.discriminators, key=key))
+
+    return make
 
 
 def speak(result: TrainingResult, text: str, **options: Any) -> Path | None:

@@ -212,7 +212,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         task = VITSTask(
             config,
             steps_per_epoch=loader.steps_per_epoch,
-            speaker_encoder=encoder.network if config.loss_weights.speaker else None,
+            speaker_encoder=encoder.network,
             speakers=mean_vectors(store, others),
             validation=validation,
             inherited_info=inherited,

@@ -1,7 +1,10 @@
-"""Word error rate of a speech recogniser on recordings, and on the same recordings resynthesised by a vocoder.
+"""Word error rate of a speech recogniser on recordings, on their resynthesis, and on their texts as speech.
 
     pip install pocketsphinx
     python -m experiments.benchmarks.intelligibility --data LJSpeech-1.1 --model runs/hifigan --last 4
+    python -m experiments.benchmarks.intelligibility --data LJSpeech-1.1 --speech runs/vits_ljspeech --last 20
+
+`--model` is a vocoder, which resynthesises the recordings; `--speech` is a text-to-speech model, which reads the texts.
 
 The recogniser is pocketsphinx with its own English model, which is independent of the training. The result is the ratio
 of its word error rate to that on the originals. A clip takes two to three seconds per system on one processor.
@@ -29,6 +32,8 @@ DECODER = {"cmn": "batch", "fwdflatlw": 6.0, "bestpathlw": 8.0}
 Waveform = Float32[np.ndarray, " samples"]
 System = Callable[[Audio], tuple[Waveform, int]]
 """Maps a recording to the audio to recognise, (samples,) with full scale 1, and its sample rate in Hz."""
+Reader = Callable[[str], tuple[Waveform, int]]
+"""Maps a text to its speech and the sample rate in Hz."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,10 @@ class Options(common.ReportOptions):
     """A corpus with texts: LJSpeech's layout, VCTK's, or a file list."""
     model: tuple[Path, ...] = ()
     """Model folders or run folders to resynthesise with."""
+    speech: tuple[Path, ...] = ()
+    """Model folders or run folders of text-to-speech models that read the texts."""
+    speaker: str | None = None
+    """Name of the speaker of these models, for models of several voices."""
     first: int | None = None
     """Number of clips at the start of the corpus."""
     last: int | None = None
@@ -90,6 +99,20 @@ def vocoder(path: Path) -> System:
     return resynthesise
 
 
+def reader(path: Path, speaker: str | None = None) -> Reader:
+    """The text-to-speech model in the folder `path`."""
+    import jaxvoice
+
+    model = jaxvoice.Synthesizer.load(path)
+    options = {} if speaker is None else {"speaker": speaker}
+
+    def read(text: str) -> tuple[Waveform, int]:
+        speech = model.speak(text, **options)
+        return np.asarray(speech.audio, np.float32), speech.sample_rate
+
+    return read
+
+
 def griffin_lim(audio: Audio) -> tuple[Waveform, int]:
     """Mel spectrogram inverted by least squares and Griffin-Lim, by librosa, without training."""
     import librosa
@@ -103,14 +126,20 @@ def griffin_lim(audio: Audio) -> tuple[Waveform, int]:
     return made.astype(np.float32), audio.sample_rate
 
 
-def evaluate(system: System, clips: Sequence[Utterance]) -> list[dict[str, Any]]:
-    """The recognition of each clip: `id`, `errors`, number of `words` in the text, and the recognised text `heard`."""
+def evaluate(system: System | None, clips: Sequence[Utterance], *, read: Reader | None = None) -> list[dict[str, Any]]:
+    """The recognition of each clip: `id`, `errors`, number of `words` in the text, and the recognised text `heard`.
+
+    With `read`, the texts are spoken instead of passing the recordings through `system`.
+    """
     recogniser = Recogniser()
     results = []
     for clip in clips:
         expected = words(clip.text)
-        assert clip.audio is not None
-        heard = recogniser(*system(read_audio(clip.audio)))
+        if read is not None:
+            heard = recogniser(*read(clip.text))
+        else:
+            assert clip.audio is not None and system is not None
+            heard = recogniser(*system(read_audio(clip.audio)))
         errors = edits(expected, heard)
         results.append({"id": clip.id, "errors": errors, "words": len(expected), "heard": " ".join(heard)})
     return results
@@ -153,6 +182,10 @@ def main(options: Options) -> None:
     results = {}
     for name, system in systems.items():
         results[name] = evaluate(system, clips)
+        print(f"{name}: {sum(clip['errors'] for clip in results[name])} errors in {len(clips)} clips", flush=True)
+    for path in options.speech:
+        name = f"{path} (text)"
+        results[name] = evaluate(None, clips, read=reader(path, options.speaker))
         print(f"{name}: {sum(clip['errors'] for clip in results[name])} errors in {len(clips)} clips", flush=True)
     common.report("intelligibility", options, rows_of(results), decoder=DECODER, clips=results)
 

@@ -164,7 +164,10 @@ class RunFolder:
                     yield table
 
     def replace_model(self, save: Callable[[Path], None]) -> None:
-        """Replace the files of the model folder with those that `save` writes. Each file is replaced atomically."""
+        """Replace the files of the model folder with those that `save` writes. Each file is replaced atomically.
+
+        `save` may also write folders, such as the model folder of a part, which are replaced as a whole.
+        """
         fresh = self.path / "model.tmp"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
@@ -173,7 +176,10 @@ class RunFolder:
             fresh.rename(self.model)
             return
         for file in sorted(fresh.iterdir()):
-            os.replace(file, self.model / file.name)
+            target = self.model / file.name
+            if file.is_dir() and target.is_dir():
+                shutil.rmtree(target)
+            os.replace(file, target)
         fresh.rmdir()
 
 

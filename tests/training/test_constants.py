@@ -63,3 +63,16 @@ def test_warnings_are_printed(tmp_path, capsys):
     train(tmp_path / "run", task=ConstantTask(0.0), mesh=one_device(), steps=2)
     printed = capsys.readouterr().out
     assert "warning at step 1: the constant is zero" in printed and "warning at step 2" in printed
+
+
+def test_folders_inside_the_model_folder_are_replaced(tmp_path):
+    class WithPart(ToyTask):
+        def save_model(self, state, folder):
+            super().save_model(state, folder)
+            (folder / "part").mkdir()
+            (folder / "part" / f"step{int(state.counters.step)}").touch()
+
+    WithPart.__name__ = "ToyTask"
+    task = WithPart(scores=(2.0, 1.0))
+    train(tmp_path / "run", task=task, mesh=one_device(), steps=4, validate_every=2)
+    assert [path.name for path in (tmp_path / "run" / "model" / "part").iterdir()] == ["step4"]

@@ -66,19 +66,20 @@ def _forward(scores: Float32[Array, "batch frames tokens"]) -> Int[Array, "frame
     """
     rows, frames, tokens = scores.shape
     dtype = jnp.int16 if frames < 2**15 else jnp.int32
-    # Tokens that no path can have reached yet have the score -inf, which steps pass on, so that no mask is needed.
+    # Tokens that no path can have reached yet have the score -inf, which steps pass on, so that no mask is needed. The
+    # only path before the first frame is at the token before the first one.
     unreached = jnp.full((rows, tokens), -jnp.inf, jnp.float32)
-    first = _Best(unreached.at[:, 0].set(scores[:, 0, 0]), jnp.zeros((rows, tokens), dtype))
 
     def step(best: _Best, frame: Array) -> tuple[_Best, Array]:
         # The scores are read in place: as scanned inputs, they would be transposed, which takes as long as the search.
         here = lax.dynamic_index_in_dim(scores, frame, axis=1, keepdims=False)
-        moved = jnp.concatenate([unreached[:, :1], best.score[:, :-1]], axis=1)
+        before = jnp.full((rows, 1), jnp.where(frame == 0, 0.0, -jnp.inf), jnp.float32)
+        moved = jnp.concatenate([before, best.score[:, :-1]], axis=1)
         entry = jnp.where(moved > best.score, frame.astype(dtype), best.entry)
         return _Best(jnp.maximum(moved, best.score) + here, entry), entry
 
-    _, entries = lax.scan(step, first, jnp.arange(1, frames, dtype=jnp.int32))
-    return jnp.concatenate([first.entry[None], entries])
+    first = _Best(unreached, jnp.zeros((rows, tokens), dtype))
+    return lax.scan(step, first, jnp.arange(frames, dtype=jnp.int32))[1]
 
 
 def _backtrack(

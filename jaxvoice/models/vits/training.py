@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Float32, PRNGKeyArray
 from jaxvoice.config import check_not_negative, check_types, to_dict
 from jaxvoice.data.batches import ColumnBatch
 from jaxvoice.errors import ConfigError
+from jaxvoice.models import speaker_encoder as speaker_encoders
 from jaxvoice.models.speaker_encoder import SpeakerNetwork
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.discriminators import VITSDiscriminators
@@ -34,6 +35,7 @@ from jaxvoice.models.vits.objective import (
 from jaxvoice.models.vits.speaker_consistency import check_encoder
 from jaxvoice.models.vits.speakers import SPEAKERS_FILE
 from jaxvoice.models.vits.validation import METRICS, Validation
+from jaxvoice.models.vits.warm_start import save_discriminators
 from jaxvoice.training.adversarial_training import adversarial_step
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig
@@ -55,6 +57,9 @@ COLUMNS = MappingProxyType(
     }
 )
 """Meanings of the values that training logs."""
+
+
+_ENCODER_FOLDER = "speaker_encoder"  # the folder that the pipelines read
 
 
 def vits_optimizer() -> OptimizerConfig:
@@ -127,7 +132,8 @@ class VITSTask(Task):
 
     - `config`: networks, losses and optimisers.
     - `steps_per_epoch`: number of steps per epoch, for learning rates that decay after every epoch.
-    - `speaker_encoder`: the frozen encoder of the speaker consistency loss, which contains its running statistics.
+    - `speaker_encoder`: the frozen encoder of the speaker consistency loss, which contains its running statistics. For
+        a model that reads vectors, it is saved with the model.
     - `speakers`: the id or the vector of each speaker by name, which model folders contain.
     - `validation`: evaluates the networks; without it, `validate` returns no metrics.
     - `inherited_info`: metadata of the initial model, such as its licence, that is copied into model folders.
@@ -153,6 +159,7 @@ class VITSTask(Task):
         self.config, self.mel = config, config.model.mel
         self.steps_per_epoch, self.validation = steps_per_epoch, validation
         self._inherited_info, self._speakers = dict(inherited_info or {}), dict(speakers or {})
+        self._speaker_encoder = speaker_encoder
         if config.loss_weights.speaker:
             if speaker_encoder is None:
                 raise ConfigError(
@@ -254,13 +261,22 @@ class VITSTask(Task):
         return ValidationResult({}) if self.validation is None else self.validation(state.generator.eval_model)
 
     def save_model(self, state: VITSState, folder: str | Path) -> None:
-        """Write the generator, or its moving average if one is kept, and the speakers to a model folder."""
-        info = {**self._inherited_info, "step": int(state.counters.step)}
+        """Write the generator, or its moving average if one is kept, to a model folder.
+
+        The folder also contains the discriminators, the speakers, and in the model folder `speaker_encoder` the encoder
+        of their vectors.
+        """
+        folder, step = Path(folder), int(state.counters.step)
+        info = {**self._inherited_info, "step": step}
         FAMILY.save_network(folder, state.generator.eval_model, self.config.model, info=info)
+        save_discriminators(folder, state.discriminators.model, step=step)
+        if self._speaker_encoder is not None and not self.config.model.num_speakers:
+            encoder = self._speaker_encoder
+            speaker_encoders.FAMILY.save_network(folder / _ENCODER_FOLDER, encoder, encoder.config)
         if self._speakers:
             table = {name: _speaker_json(name, value) for name, value in self._speakers.items()}
             text = json.dumps(table, ensure_ascii=False) + "\n"
-            (Path(folder) / SPEAKERS_FILE).write_text(text, encoding="utf-8")
+            (folder / SPEAKERS_FILE).write_text(text, encoding="utf-8")
 
     def describe(self) -> dict[str, Any]:
         """The training configuration and parameter counts."""

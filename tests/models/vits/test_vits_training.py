@@ -14,6 +14,7 @@ from jax import numpy as jnp
 from jaxvoice.data import ColumnBatch, Corpus, Loader, Store, Utterance
 from jaxvoice.dsp.mel_config import PowerMelConfig
 from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.models import speaker_encoder as speaker_encoders
 from jaxvoice.models.speaker_encoder import ResNetConfig, SpeakerEncoderConfig, build
 from jaxvoice.models.speaker_encoder.front_end import front_end
 from jaxvoice.models.vits import VITS, VITSDiscriminators, preset
@@ -29,6 +30,7 @@ from jaxvoice.models.vits.objective import (
 )
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import METRICS, Validation
+from jaxvoice.models.vits.warm_start import load_discriminators
 from jaxvoice.training.compiled_step import CompiledStep, compiler_options
 from jaxvoice.training.loop import LoopConfig, fit
 from jaxvoice.training.optimizers import OptimizerConfig
@@ -283,6 +285,9 @@ def test_validation_and_model_folders(tmp_path):
     task.save_model(state, tmp_path)
     network, config = FAMILY.load_network(tmp_path)
     assert config == MODEL and bool(eqx.tree_equal(network, state.generator.average))
+    assert bool(eqx.tree_equal(load_discriminators(tmp_path, MODEL), state.discriminators.model))
+    saved, _ = speaker_encoders.FAMILY.load_network(tmp_path / "speaker_encoder")
+    assert bool(eqx.tree_equal(saved, encoder()))
     table = json.loads((tmp_path / "speakers.json").read_text(encoding="utf-8"))
     assert table["b"] == {"name": "b", "embedding": list(range(10))} and list(table) == ["b", "a"]
 
