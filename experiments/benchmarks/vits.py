@@ -5,16 +5,19 @@
 - `synthesis`: symbols to audio, from numpy to numpy, with stored noise. Weight norm is folded. Durations are those that
     random weights predict; the speech is cut off after `seconds`.
 - `conversion`: a linear spectrogram of `seconds` to audio in another voice, for presets with several voices.
+- `training step`: from audio and symbols to updated weights of generator and discriminators, without dropout, alignment
+    search included, which torch does not compute itself (see `torch_vits_training.py`).
 
-The engines take turns, the precision is float32, and the audio must agree to 1e-4 of the largest value. Operations are
-those of `flops.traced_gflop`. The memory of each engine is the peak of a separate process.
+The engines take turns, and the precision is float32. The audio must agree to 1e-4 of the largest value, and the losses
+of the first step to 1e-3. Operations are those of `flops.traced_gflop`. The memory of each engine is the peak of a
+separate process.
 """
 
 import functools as ft
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,6 +27,7 @@ from jaxtyping import Float32
 
 from experiments.benchmarks import common, flops
 from experiments.benchmarks.timing import Harness, TimingOptions, engine_memory, print_engine_memory
+from experiments.benchmarks.train_step import compiled_step
 from jaxvoice.config import to_dict
 from jaxvoice.models.vits.config import VITSConfig, preset
 from jaxvoice.training.process import keep_freed_memory
@@ -31,9 +35,9 @@ from jaxvoice.training.process import keep_freed_memory
 Engine = Literal["jaxvoice", "torch"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 Preset = Literal["original_ljspeech", "original_vctk"]
-Work = Literal["synthesis", "conversion"]
+Work = Literal["synthesis", "conversion", "training step"]
 Array = Float32[np.ndarray, "..."]
-TOLERANCE = 1e-4
+TOLERANCE, STEP_TOLERANCE = 1e-4, 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +46,16 @@ class Options(TimingOptions):
 
     preset: Preset = "original_vctk"
     """The configuration."""
-    works: tuple[Work, ...] = ("synthesis", "conversion")
+    works: tuple[Work, ...] = get_args(Work)
     """What is measured; `conversion` needs a preset with several voices."""
     seconds: float = 5.0
     """Length of the audio in seconds."""
     tokens: int = 241
     """Number of symbols, with the blanks between them. Random weights predict about two frames for each."""
+    batch: int = 4
+    """Utterances of `training step`, which need twice as many frames as symbols."""
+    step_tokens: int = 101
+    """Number of symbols of each."""
     repeats: int = 9
     """Rounds of each comparison."""
     max_seconds: float = 60.0
@@ -178,19 +186,121 @@ def torch_call(options: Options, work: Work) -> Callable[[], Array]:
     return call
 
 
-def call_of(options: Options, engine: Engine, work: Work) -> Callable[[], Array]:
+def step_config(options: Options) -> Any:
+    """The training configuration, without dropout."""
+    from jaxvoice.models.vits.training import TrainingConfig
+
+    config = preset(options.preset)
+    text, durations = replace(config.text, dropout=0.0), replace(config.durations, dropout=0.0)
+    return TrainingConfig(replace(config, text=text, durations=durations))
+
+
+def torch_discriminators(config: VITSConfig) -> Any:
+    """The discriminators of torch, with the same weights in every call."""
+    import torch
+
+    from experiments.benchmarks.torch_vits_training import Discriminators
+
+    torch.manual_seed(1)
+    return Discriminators(config.discriminators)
+
+
+def step_batch(options: Options) -> Any:
+    """Noise with the level of speech and random symbols; the cost does not depend on their content."""
+    from jaxvoice.data.batches import ColumnBatch
+
+    config, random = preset(options.preset), np.random.default_rng(1)
+    frames = 2 * options.step_tokens
+    columns = {
+        "audio": random.normal(0, 0.1, (options.batch, frames * config.mel.hop_length)).astype(np.float32),
+        "gain": np.ones(options.batch, np.float32),
+        "tokens": random.integers(0, config.symbols.size, (options.batch, options.step_tokens)).astype(np.int32),
+    }
+    if config.num_speakers:
+        columns["speaker"] = np.arange(options.batch, dtype=np.int32) % config.num_speakers
+    full = np.ones(options.batch, np.int32)
+    lengths = {"audio": full * frames * config.mel.hop_length, "tokens": full * options.step_tokens}
+    return ColumnBatch(columns, lengths)
+
+
+def jaxvoice_step(options: Options) -> tuple[Callable[[], dict[str, float]], float]:
+    """A training step of jaxvoice, which returns its losses, and the seconds of its compilation."""
+    import equinox as eqx
+    import jax
+
+    from experiments.benchmarks.torch_hifigan import arrays_of
+    from jaxvoice.models.vits import VITS, VITSDiscriminators
+    from jaxvoice.models.vits.training import VITSTask
+    from jaxvoice.weights import load_state, named_arrays
+
+    config = step_config(options)
+    task, model = VITSTask(config, steps_per_epoch=100), config.model
+    shapes = eqx.filter_eval_shape(VITSDiscriminators, model.discriminators, key=jax.random.key(0))
+    discriminators = load_state(shapes, arrays_of(torch_discriminators(model)))
+    skeleton = eqx.filter_eval_shape(VITS, model, key=jax.random.key(0))
+    network = load_state(skeleton, named_arrays(jaxvoice_network(model)))
+    run, seconds = compiled_step(task, task.state_of(network, discriminators), step_batch(options))
+    return lambda: {name: float(value) for name, value in run().items()}, seconds
+
+
+def torch_step(options: Options) -> Callable[[], dict[str, float]]:
+    """The same step in torch, with the random numbers of jaxvoice's step."""
+    import jax
+    import torch
+
+    from experiments.benchmarks.torch_vits_training import Batch, Trainer
+    from jaxvoice.models.vits.objective import draw_noise, step_inputs
+
+    config, columns = step_config(options), step_batch(options)
+    model = config.model
+    inputs = step_inputs(columns, model)
+    noise = draw_noise(inputs, model, key=jax.random.split(jax.random.key(0))[0])
+
+    def tensor(array: Any) -> Any:
+        return torch.from_numpy(np.array(array))
+
+    batch = Batch(
+        tensor(columns.columns["audio"]),
+        tensor(inputs.frame_count).long(),
+        tensor(inputs.tokens).long(),
+        tensor(inputs.token_count).long(),
+        None if inputs.speaker is None else tensor(inputs.speaker).long(),
+        tensor(noise.posterior).mT.contiguous(),
+        tensor(noise.durations).mT.contiguous(),
+        tensor(noise.starts).long(),
+    )
+    network = torch_network(model).train().requires_grad_(True)
+    discriminators = torch_discriminators(model)
+    optimizer, segment = config.generator_optimizer, model.segment_frames
+    trainer = Trainer(network, discriminators, model.mel, optimizer, segment)
+    return lambda: trainer.step(batch)
+
+
+def call_of(options: Options, engine: Engine, work: Work) -> Callable[[], object]:
     """The work in `engine`."""
+    if work == "training step":
+        return jaxvoice_step(options)[0] if engine == "jaxvoice" else torch_step(options)
     return jaxvoice_call(options, work)[0] if engine == "jaxvoice" else torch_call(options, work)
 
 
 def measure(harness: Harness, options: Options, work: Work) -> list[dict[str, Any]]:
     """Rows of a comparison, one for each engine; their results must agree."""
-    call, gflop = jaxvoice_call(options, work)
-    calls: dict[str, Callable[[], Array]] = {"jaxvoice": call, "torch": torch_call(options, work)}
-    results = {engine: call() for engine, call in calls.items()}
-    difference = common.check_agreement(work, results["jaxvoice"], results["torch"], TOLERANCE)
+    gflop = compiling = None
+    if work == "training step":
+        step, compiling = jaxvoice_step(options)
+        calls: dict[str, Callable[[], Any]] = {"jaxvoice": step, "torch": torch_step(options)}
+        losses = {engine: call() for engine, call in calls.items()}
+        names = sorted(losses["torch"])
+        results = {engine: np.array([found[name] for name in names]) for engine, found in losses.items()}
+        samples, tolerance = step_batch(options).columns["audio"].size, STEP_TOLERANCE
+    else:
+        call, gflop = jaxvoice_call(options, work)
+        calls = {"jaxvoice": call, "torch": torch_call(options, work)}
+        results = {engine: call() for engine, call in calls.items()}
+        samples, tolerance = len(results["torch"]), TOLERANCE
+    difference = common.check_agreement(work, results["jaxvoice"], results["torch"], tolerance)
     comparison = harness.compare(work, calls)
-    seconds = len(results["torch"]) / preset(options.preset).mel.sample_rate
+    seconds = samples / preset(options.preset).mel.sample_rate
     return [
         {
             "work": work,
@@ -199,6 +309,7 @@ def measure(harness: Harness, options: Options, work: Work) -> list[dict[str, An
             "audio s per s": seconds / comparison.timings[engine].minimum,
             **comparison.row(engine, gflop=gflop),
             "difference": difference,
+            "compiling s": compiling if engine == "jaxvoice" else None,
         }
         for engine in calls
     ]
@@ -211,6 +322,7 @@ def measure_memory(options: Options, threads: int) -> list[dict[str, Any]]:
         for engine in ENGINES:
             arguments = ["--preset", options.preset, "--works", work]
             arguments += ["--seconds", str(options.seconds), "--tokens", str(options.tokens)]
+            arguments += ["--batch", str(options.batch), "--step-tokens", str(options.step_tokens)]
             rows.append(
                 {
                     "work": work,
