@@ -68,7 +68,7 @@ class Spectrograms(nn.Module):
         """Magnitudes, with a constant below the root."""
         config = self.config
         padded = functional.pad(audio[:, None], (config.pad, config.pad), "reflect")[:, 0]
-        options = {"center": False, "return_complex": True}
+        options: dict[str, Any] = {"center": False, "return_complex": True}
         spectrum = torch.stft(padded, config.n_fft, config.hop_length, config.win_length, self.window, **options)
         return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + config.magnitude_floor)
 

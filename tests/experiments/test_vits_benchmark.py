@@ -16,7 +16,9 @@ CONFIG = dataclasses.replace(
     languages=(),
     decoder=dataclasses.replace(SMALL.decoder, resblock_dilation_sizes=((1, 3),)),
 )
-SHORT = benchmark.Options(seconds=0.3, tokens=61, repeats=1, max_seconds=0.1, memory=False, force=True)
+SHORT = benchmark.Options(
+    seconds=0.3, tokens=61, batch=2, step_tokens=9, repeats=1, max_seconds=0.1, memory=False, force=True
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +31,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_synthesis_and_conversion_are_measured(tmp_path) -> None:
-    benchmark.main(dataclasses.replace(SHORT, json=tmp_path / "x.json"))
+    works = ("synthesis", "conversion")
+    benchmark.main(dataclasses.replace(SHORT, works=works, json=tmp_path / "x.json"))
     rows = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows"]
-    expected = [(work, engine) for work in SHORT.works for engine in benchmark.ENGINES]
+    expected = [(work, engine) for work in works for engine in benchmark.ENGINES]
     assert [(row["work"], row["engine"]) for row in rows] == expected
     assert all(row["min s"] > 0 and row["GFLOP"] > 0 and row["audio s"] > 0.2 for row in rows)
     assert all(0 < row["difference"] < benchmark.TOLERANCE for row in rows if row["engine"] == "jaxvoice")
@@ -50,6 +53,19 @@ def test_other_weights_stop_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(SystemExit, match="it should be at most"):
         mine = benchmark.jaxvoice_call(SHORT, "conversion")[0]()
         common.check_agreement("conversion", mine, theirs, benchmark.TOLERANCE)
+
+
+@pytest.mark.slow
+def test_training_step_equals_that_of_torch(tmp_path) -> None:
+    benchmark.main(dataclasses.replace(SHORT, works=("training step",), json=tmp_path / "x.json"))
+    rows = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["engine"] for row in rows] == list(benchmark.ENGINES)
+    assert 0 < rows[0]["difference"] < 1e-4 and rows[0]["compiling s"] > 0
+    # The second step follows from the updated weights.
+    mine, theirs = benchmark.jaxvoice_step(SHORT)[0], benchmark.torch_step(SHORT)
+    for _ in range(2):
+        losses = mine(), theirs()
+    assert all(losses[0][name] == pytest.approx(value, rel=1e-3) for name, value in losses[1].items())
 
 
 @pytest.mark.slow
