@@ -100,6 +100,7 @@ def test_example_of_a_configuration_runs():
     assert found["config"].mel.hop_length == 320
 
 
+@pytest.mark.slow
 def test_example_of_intermediate_results_runs(capsys):
     page = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
     construction, capture = (block for block in blocks(page, "python") if "generator" in block)
@@ -120,6 +121,7 @@ def test_example_of_intermediate_results_runs(capsys):
     assert abs(found["audio"] - found["without_first_block"]).max() > 0
 
 
+@pytest.mark.slow
 def test_examples_of_dissection_run(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs" / "dissect.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)

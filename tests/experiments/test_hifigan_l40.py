@@ -310,6 +310,7 @@ def imported(tmp_path) -> Path:
     return tmp_path / "imported"
 
 
+@pytest.mark.slow
 def test_imported_training_is_continued(tmp_path, tones, imported, monkeypatch):
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), "--validation", "1", "--batch-size", "8"]
     flags += ["--crops-per-clip", "4"]
@@ -333,6 +334,7 @@ def test_imported_training_is_continued(tmp_path, tones, imported, monkeypatch):
         )
 
 
+@pytest.mark.slow
 def test_init_from_uses_imported_discriminators(imported, capsys):
     released = continued_state(HiFiGANTask(continued_config(imported), steps_per_epoch=1), imported)
     task = HiFiGANTask(continued_config(imported), steps_per_epoch=1)
@@ -353,6 +355,7 @@ def test_init_from_and_continue_from_cannot_be_combined(tmp_path, capsys, import
     assert re.search("cannot be combined", printed)
 
 
+@pytest.mark.slow
 def test_generators_of_another_size_raise(tmp_path, capsys, tones):
     block = {"resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
     other = HiFiGANConfig(GeneratorConfig(upsample_initial_channel=16, **block))
