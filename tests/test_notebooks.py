@@ -71,7 +71,7 @@ def test_stored_outputs_are_complete_and_small():
     assert STORED.stat().st_size < 700_000
     # The documentation shows these outputs, and does not run the notebook.
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert re.search(rf'^ +execute_ignore: !ENV \[\w+, \["{STORED.name}"\]\]', settings, flags=re.MULTILINE)
+    assert re.search(rf'^ +execute_ignore: \["{STORED.name}", ', settings, flags=re.MULTILINE)
 
 
 def executed(name: str, folder: Path, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
