@@ -56,21 +56,9 @@ def test_other_weights_stop_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.slow
-def test_training_step_equals_that_of_torch(tmp_path) -> None:
-    benchmark.main(dataclasses.replace(SHORT, works=("training step",), json=tmp_path / "x.json"))
-    rows = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows"]
-    assert [row["engine"] for row in rows] == list(benchmark.ENGINES)
-    assert 0 < rows[0]["difference"] < 1e-4 and rows[0]["compiling s"] > 0
-    # The second step follows from the updated weights.
+def test_training_steps_equal_those_of_torch() -> None:
+    """The second step follows from the updated weights."""
     mine, theirs = benchmark.jaxvoice_step(SHORT)[0], benchmark.torch_step(SHORT)
     for _ in range(2):
-        losses = mine(), theirs()
-    assert all(losses[0][name] == pytest.approx(value, rel=1e-3) for name, value in losses[1].items())
-
-
-@pytest.mark.slow
-def test_memory_is_measured(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the size of the release, in separate processes."""
-    monkeypatch.undo()
-    (row,) = benchmark.measure_memory(dataclasses.replace(SHORT, works=("synthesis",)), 2)[:1]
-    assert row["engine"] == "jaxvoice" and 0 < row["MiB ready"] <= row["MiB peak"]
+        found, expected = mine(), theirs()
+        assert all(found[name] == pytest.approx(value, rel=1e-3) for name, value in expected.items())
