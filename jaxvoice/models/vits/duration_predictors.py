@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
@@ -245,7 +246,7 @@ class StochasticDurationPredictor(Module):
         """
         keys = subkeys(key, 2)
         condition = self._condition(hidden, speaker, language, mask, inference=inference, key=keys[0])
-        frames = durations[..., None].astype(jnp.promote_types(durations.dtype, jnp.float32))
+        frames = durations[..., None].astype(np.promote_types(durations.dtype, np.float32))
         posterior = self.post_convs(
             self.post_pre(frames.astype(condition.dtype)), mask=mask, inference=inference, key=keys[1]
         )
@@ -352,7 +353,7 @@ class DurationPredictor(Module):
             x = norm(jax.nn.relu(conv(masked(x, mask))))
             x = dropout(x, self.dropout, inference=inference, key=layer_key)
         logs = masked(self.proj(masked(x, mask)), mask)[..., 0]
-        return logs.astype(jnp.promote_types(logs.dtype, jnp.float32))
+        return logs.astype(np.promote_types(logs.dtype, np.float32))
 
     @operation
     def loss(

@@ -1,7 +1,7 @@
 """The posterior encoder of VITS: linear spectrograms to the distribution of the latents."""
 
 import jax
-from jax import numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxvoice.models.vits.config import VITSConfig
@@ -42,6 +42,6 @@ class PosteriorEncoder(Module):
         """
         x = self.enc(masked(self.pre(masked(spectrogram, mask)), mask), speaker, mask=mask)
         projected = masked(self.proj(x), mask)
-        projected = projected.astype(jnp.promote_types(projected.dtype, jnp.float32))
+        projected = projected.astype(np.promote_types(projected.dtype, np.float32))
         channels = projected.shape[-1] // 2
         return Gaussian(projected[..., :channels], projected[..., channels:])

@@ -8,6 +8,7 @@ batch. And the gradient passes through it to its input: without this, the loss h
 from typing import Any
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
@@ -58,7 +59,7 @@ def speaker_similarity(
     arXiv 2112.02418, equation 1; coqui-ai/TTS `TTS/tts/models/vits.py`.
     """
     # Without a gradient of its own, the recorded half keeps no activations.
-    recorded, generated = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (recorded, generated))
+    recorded, generated = (x.astype(np.promote_types(x.dtype, np.float32)) for x in (recorded, generated))
     recorded = jax.lax.stop_gradient(recorded)
     of_recorded, of_generated = (
         encoder(sinc_resample(audio, sample_rate, encoder.config.sample_rate)) for audio in (recorded, generated)

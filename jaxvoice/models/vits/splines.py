@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
@@ -37,7 +38,7 @@ def rational_quadratic_spline(
 
     Source: jaywalnut310/vits `transforms.py`, `unconstrained_rational_quadratic_spline`.
     """
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = np.promote_types(x.dtype, np.float32)
     x, widths, heights, slopes = (values.astype(dtype) for values in (x, widths, heights, slopes))
     inside = (x >= -bound) & (x <= bound)
     # The gradient of the branch that is not selected should be finite, so the spline never sees values outside.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -159,5 +160,5 @@ class TextEncoder(Module):
             x = jnp.concatenate([x, repeated], -1)
         hidden = self.encoder(x, mask=mask, inference=inference, key=key)
         projected = masked(self.proj(hidden), mask)
-        projected = projected.astype(jnp.promote_types(projected.dtype, jnp.float32))
+        projected = projected.astype(np.promote_types(projected.dtype, np.float32))
         return TextEncoding(hidden, Gaussian(projected[..., :channels], projected[..., channels:]), mask)
