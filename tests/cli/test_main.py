@@ -69,8 +69,8 @@ def test_usage_errors_exit_with_2(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bogus"], "Unrecognized options: bogus. Available subcommands: speak, vocode,"),
-        ([], "Missing subcommand: expected one of {speak, vocode,"),
+        (["bogus"], "Unrecognized options: bogus. Available subcommands: speak, clone,"),
+        ([], "Missing subcommand: expected one of {speak, clone,"),
         (["speak"], "Required options missing from jaxvoice speak: --model STR"),
         (
             ["export", "a", "--to", "b", "--format", "zip"],
