@@ -50,7 +50,7 @@ def read_recordings(values: Iterable[Any], sample_rate: Any, name: str) -> list[
 def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
     """The recording `value`: an array `(samples,)` at `sample_rate`, an `Audio`, or the path of a file.
 
-    The channels of files are averaged.
+    The channels of files are averaged. A `Recording` is returned as it is.
 
     **Arguments:** `sample_rate` in Hz; `None` for an `Audio` or a file, which contain it; `name`, for messages.
 
@@ -58,6 +58,8 @@ def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
     file with another one, a rate that is not a whole number of at least 2000 Hz, several channels, integers, NaN, no
     samples, and digital silence. Warns with `JaxvoiceWarning` about clipped recordings.
     """
+    if isinstance(value, Recording):
+        return value
     if isinstance(value, str | Path):
         name, value = str(value), read_audio(value)
     with error_context(name):

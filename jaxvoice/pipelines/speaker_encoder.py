@@ -111,8 +111,8 @@ class SpeakerEncoder:
         **Returns:** a number; for lists or `(n, dim)`, an array with a row for each of `a`, and a column for each of
         `b`.
 
-        **Raises:** `ShapeError` for embeddings with another number of components, or whose norm is 0; otherwise as
-        `embed`.
+        **Raises:** `ShapeError` for embeddings with another number of components, whose norm is 0, or with NaN or
+        infinity; otherwise as `embed`.
         """
         first, second = (self._embeddings(value, sample_rate, name) for value, name in ((a, "a"), (b, "b")))
         return cosines(first, second)
@@ -215,13 +215,16 @@ class SpeakerEncoder:
 def cosines(a: Float[np.ndarray, "*n dim"], b: Float[np.ndarray, "*m dim"]) -> Any:
     """The cosines of the angles between embeddings: a number for two vectors, otherwise an array `(*n, *m)`.
 
-    **Raises:** `ShapeError` if the numbers of components differ, or the norm of an embedding is 0.
+    **Raises:** `ShapeError` if the numbers of components differ, or if an embedding has a norm of 0 or contains NaN or
+    infinity.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape[-1] != b.shape[-1]:
         raise ShapeError(
             f"The embeddings have {a.shape[-1]} and {b.shape[-1]} components; they should be of the same encoder."
         )
+    if not all(np.isfinite(one).all() for one in (a, b)):
+        raise ShapeError("An embedding contains NaN or infinity; it should be finite. Compute it again.")
     norms = [np.linalg.norm(one, axis=-1, keepdims=True) for one in (a, b)]
     if not all((norm > 0).all() for norm in norms):
         raise ShapeError("An embedding has a norm of 0; the cosine of its angle is undefined. Compute it again.")

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -250,8 +251,11 @@ class VITSSynthesizer:
         check_speed(speed)
         given = {"noise_scale": noise, "duration_noise_scale": duration_noise, "length_scale": length}
         changes = {name: value for name, value in given.items() if value is not None}
-        sampling = dataclasses.replace(self.config.sampling, **changes)
-        return dataclasses.replace(sampling, length_scale=sampling.length_scale / speed)
+        try:
+            sampling = dataclasses.replace(self.config.sampling, **changes)
+            return dataclasses.replace(sampling, length_scale=sampling.length_scale / speed)
+        except ConfigError as failure:
+            raise ConfigError(str(failure).removeprefix("SamplingConfig.")) from None
 
     def _spelled(self, text: str, language: int | None) -> str:
         """A text with numbers in words, or in the IPA for a model that reads it."""
@@ -301,7 +305,7 @@ class VITSSynthesizer:
             return None
         if language is None and len(names) == 1:
             return 0
-        if language not in names:
+        if not isinstance(language, str) or language not in names:
             raise ConfigError(f"language is {format_value(language)}; {_choose(language, names)}")
         return names.index(language)
 
@@ -348,15 +352,19 @@ class VITSSynthesizer:
         raise ConfigError(f"speaker is {format_value(speaker)}; {_choose(speaker, self.speakers)}")
 
     def _vector(self, vector: Any) -> Float32[np.ndarray, " dim"]:
-        array, size = np.asarray(vector), self.config.speaker_channels
+        size = self.config.speaker_channels
+        expected = f"a name, or a vector of floats of shape ({size},) from the speaker encoder of the model"
+        try:
+            array = np.asarray(vector)
+        except ValueError as failure:  # lists of different lengths
+            raise ConfigError(f"speaker is {format_value(vector)}; it should be {expected}.") from failure
         if array.shape != (size,) or not np.issubdtype(array.dtype, np.floating):
-            raise ConfigError(
-                f"speaker has shape {array.shape} and type {array.dtype}; it should be a name, or a vector of floats "
-                f"of shape ({size},) from the speaker encoder of the model."
-            )
-        if not np.isfinite(array).all() or not np.any(array):
+            raise ConfigError(f"speaker has shape {array.shape} and type {array.dtype}; it should be {expected}.")
+        largest = float(np.max(np.abs(array)))
+        if not np.isfinite(largest) or largest == 0:
             raise ConfigError("speaker contains only zeros, NaN or infinity; compute the vector again.")
-        return array.astype(np.float32)
+        # The network reads the direction only. The squares of very large or small values are not in float32.
+        return (array / largest).astype(np.float32)
 
     @cached_property
     def _identity(self) -> str:
@@ -394,9 +402,8 @@ class VITSSynthesizer:
         if not values:
             raise ConfigError("reference is an empty list; it should contain at least one recording.")
         recordings = read_recordings(values, sample_rate, "reference")
-        embeddings = [encoder.embed(recording.samples, recording.sample_rate) for recording in recordings]
         return Voice(
-            embedding=np.mean(np.stack(embeddings), axis=0),
+            embedding=np.mean(encoder.embed(recordings), axis=0),
             pitch=None,
             seconds=sum(recording.seconds for recording in recordings),
             references=len(recordings),
@@ -514,11 +521,17 @@ class VITSSynthesizer:
             return self._speaker_id(voice, None)
         if isinstance(voice, str) and voice in self._speakers.vectors:
             return self._speaker(voice)
+        if voice is None:
+            raise ConfigError("voice is None; it should be the name of a known speaker, a recording, or a voice file.")
+        if isinstance(voice, str) and self.speakers and not os.path.exists(voice):
+            raise ConfigError(
+                f"voice is {voice!r}, which is neither a known speaker nor a file; {_choose(voice, self.speakers)}"
+            )
         return self._voice(voice, sample_rate).embedding
 
     def _convert(self, recording: Recording, speaker: Any, target: Speaker, seed: int) -> Waveform:
         if speaker is None and self._reads_vectors:
-            source: Speaker = self._encoder.embed(recording.samples, recording.sample_rate)
+            source: Speaker = self._encoder.embed(recording)
         elif speaker is None:
             raise ConfigError(
                 "speaker is None; it should be the speaker of the source, because the model has a table of speakers: "

@@ -124,6 +124,9 @@ def test_unsuitable_arguments_raise_errors(encoder, tmp_path):
         cosines(np.ones(12), np.ones(13))
     with pytest.raises(ShapeError, match="norm of 0"):
         cosines(np.zeros(12), np.ones(12))
+    for value in (np.nan, np.inf):
+        with pytest.raises(ShapeError, match="contains NaN or infinity"):
+            cosines(np.full(12, value), np.ones(12))
     with pytest.raises(ConfigError, match="another configuration"):
         SpeakerEncoder(encoder.network, SMALL)
     weight = encoder.network.layers[1].linear.weight

@@ -259,9 +259,16 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
         ({"speaker": "xyz"}, ConfigError, "speaker is 'xyz'; it should be one of the known names: 'anna', 'ben'"),
         ({"speaker": np.ones(3)}, ConfigError, rf"speaker has shape \(3,\) .* vector of floats of shape \({size},\)"),
         ({"speaker": np.full(size, np.nan)}, ConfigError, "speaker contains only zeros, NaN or infinity"),
+        ({"speaker": np.zeros(size)}, ConfigError, "speaker contains only zeros, NaN or infinity"),
+        ({"speaker": [[1.0], [1.0, 2.0]]}, ConfigError, r"speaker is \[\[1.0\], \[1.0, 2.0\]\]; it should be a name"),
         ({"speaker": "anna", "reference": recording}, ConfigError, "speaker and reference are both given"),
         ({"reference": silence, "sample_rate": RATE}, AudioError, "The audio is silent"),
-        ({"reference": short, "sample_rate": RATE}, AudioError, r"is 0.100 s long; it should be at least 0.2 s"),
+        (
+            {"reference": short, "sample_rate": RATE},
+            AudioError,
+            r"reference is 0.100 s long; it should be at least 0.2",
+        ),
+        ({"reference": [recording, short], "sample_rate": RATE}, AudioError, "reference 2 is 0.100 s long"),
         ({"reference": []}, ConfigError, "reference is an empty list"),
     ):
         with pytest.raises(error, match=message):
@@ -270,8 +277,33 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
         model.speak("abc", speaker="anna")
     with pytest.raises(ConfigError, match="language is 'en-us'; the nearest known names are 'en'"):
         model.speak("abc", speaker="anna", language="en-us")
+    with pytest.raises(ConfigError, match=r"language is array.*; it should be one of the known names: 'en', 'pt'"):
+        model.speak("abc", speaker="anna", language=np.array(["en", "pt"]))
+    with pytest.raises(ConfigError, match="voice is 'anne', which is neither a known speaker nor a file; the nearest"):
+        model.convert(recording, "anne", sample_rate=RATE)
+    with pytest.raises(ConfigError, match="voice is None; it should be the name of a known speaker"):
+        model.convert(recording, None, sample_rate=RATE)
+    with pytest.raises(AudioError, match=r"source is 0.100 s long; it should be at least 0.2 s"):
+        model.convert(short, "anna", sample_rate=RATE)
     with pytest.warns(JaxvoiceWarning, match="depend on what is said"):
         model.speak("abc", reference=recording[: RATE // 2], sample_rate=RATE, language="en")
+
+
+def test_vectors_of_any_length_give_the_same_voice(model, config):
+    vector = np.random.default_rng(4).normal(size=config.speaker_channels)
+    speech = [
+        model.speak("abc", speaker=scale * vector, language="en", duration_noise_scale=0.0).audio
+        for scale in (1.0, 1e300, 1e-300)
+    ]
+    for other in speech[1:]:
+        np.testing.assert_allclose(other, speech[0], atol=1e-5)
+
+
+def test_clipped_references_give_one_warning(model, recording, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.clip(20 * recording, -1, 1), RATE)
+    with pytest.warns(JaxvoiceWarning) as warnings:
+        model.encode_voice(tmp_path / "a.wav")
+    assert len(warnings) == 1 and "a.wav" in str(warnings[0].message) and "clipped" in str(warnings[0].message)
 
 
 def test_models_without_their_encoder_raise_errors(folder, config, recording, encoder):
@@ -312,8 +344,8 @@ def test_wrong_options_raise_errors(model, recording):
     options = {"speaker": "anna", "language": "en"}
     for changes, message in (
         ({"seed": 1.5}, "seed is 1.5"),
-        ({"noise_scale": -1.0}, "noise_scale is -1.0; it should be at least 0"),
-        ({"length_scale": 0.0}, "length_scale is 0.0; it should be positive"),
+        ({"noise_scale": -1.0}, "^noise_scale is -1.0; it should be at least 0"),
+        ({"length_scale": 0.0}, "^length_scale is 0.0; it should be positive"),
         ({"length_scale": 1e6}, "s long; a piece should have at most 32768 frames"),
     ):
         with pytest.raises(ConfigError, match=message):
