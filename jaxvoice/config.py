@@ -244,11 +244,22 @@ def read_text(path: Path, most: int) -> str:
 
 
 def parse_json(path: Path, text: str) -> Any:
-    """The JSON `text` of the file at `path`; raises `ConfigError` if it is not valid JSON."""
+    """The JSON `text` of the file at `path`.
+
+    **Raises:** `ConfigError` if it is not valid JSON, or contains a lone surrogate, which cannot be written as UTF-8.
+    """
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except RecursionError as failure:
         raise ConfigError(f"{path} is nested too deep; restore the file or write it again.") from failure
+    except UnicodeEncodeError as failure:
+        raise ConfigError(
+            f"{path} contains {failure.object[failure.start]!a}, which is not valid Unicode; restore the file or write "
+            "it again."
+        ) from failure
     except ValueError as failure:
         raise ConfigError(f"{path} is not valid JSON ({failure}); restore the file or write it again.") from failure
 

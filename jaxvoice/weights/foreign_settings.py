@@ -3,7 +3,6 @@
 Settings are checked when they are read.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -43,8 +42,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     if path.suffix.lower() in (".yaml", ".yml") or (not text.lstrip().startswith("{") and _YAML.search(text)):
         return parse_yaml(text, str(path))
     try:
-        table = json.loads(text)
-    except (ValueError, RecursionError):
+        table = parse_json(path, text)
+    except ConfigError:
         table = parse_json(path, _COMMENTS.sub(lambda found: found[1] or " ", text))
     if not isinstance(table, dict):
         raise ConfigError(f"{path} contains a {type(table).__name__}; it should contain an object of settings.")

@@ -3,17 +3,31 @@
 from typing import Any
 
 from jaxvoice.dsp.mel_config import MelConfig
-from jaxvoice.models.vits.config import MEL, VITSConfig
+from jaxvoice.models.vits.config import MEL, VITSConfig, WaveNetConfig
 from jaxvoice.models.vits.released_settings import read_coqui, read_original
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
 
 _CLEANERS = {"multilingual": "multilingual_cleaners", "lowercase": "basic_cleaners", "spaces": None}
 
 
+def _has_constants(config: VITSConfig, *, norm_eps: float) -> bool:
+    """Whether the sizes that both implementations fix in their code are those of `config`.
+
+    **Arguments:** `norm_eps`, the constant in the norms of the deterministic duration predictor.
+    """
+    durations = config.durations
+    sizes = (durations.channels, durations.kernel_size)
+    if durations.kind == "stochastic":
+        same = sizes == (192, 3) and (durations.flows, durations.bins) == (4, 10)
+    else:
+        same = sizes == (256, 3) and durations.norm_eps == norm_eps
+    return same and config.flows == 4 and config.text.window == 4
+
+
 def coqui_config(config: VITSConfig) -> dict[str, Any]:
     """The `config.json` of coqui for `config`; empty if it cannot express the symbols, the mel or the sizes."""
     symbols, decoder = config.symbols, config.decoder
-    if symbols.blank == "first" or config.flows != 4 or config.durations.flows != 4 or config.text.window != 4:
+    if symbols.blank == "first" or not _has_constants(config, norm_eps=1e-4):
         return {}
     characters = symbols.characters if symbols.blank == "last" else symbols.characters[:-1]
     dilations = [list(row) for row in decoder.resblock_dilation_sizes]
@@ -81,8 +95,12 @@ def coqui_config(config: VITSConfig) -> dict[str, Any]:
 
 
 def original_config(config: VITSConfig) -> dict[str, Any]:
-    """The `config.json` of jaywalnut310/vits for `config`; empty if it cannot express the symbols or the mel."""
+    """The `config.json` of jaywalnut310/vits for `config`; empty if it cannot express the symbols, the mel or the
+    sizes."""
     mel, decoder = config.mel, config.decoder
+    networks = config.posterior == WaveNetConfig(layers=16) and config.flow == WaveNetConfig(layers=4)
+    if not networks or not _has_constants(config, norm_eps=1e-5):
+        return {}
     if config.languages or config.symbols.characters != VITS_SYMBOLS.characters:
         return {}
     table = {

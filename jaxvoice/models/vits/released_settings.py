@@ -170,7 +170,8 @@ def _coqui_symbols(settings: Settings) -> tuple[SymbolTable | None, tuple[str, .
     letters = table.text("characters", "") + table.text("phonemes", "")
     characters = (pad if len(pad) == 1 else _UNREAD) + marks + letters
     ipa = settings.boolean("use_phonemes", False)
-    cleaner, assumed = settings.value("text_cleaner"), ()
+    cleaner = settings.text("text_cleaner") if "text_cleaner" in settings else None
+    assumed: tuple[str, ...] = ()
     known = {"multilingual_cleaners": "multilingual", "basic_cleaners": "lowercase", None: "spaces"}
     chosen: Any = "spaces" if ipa else known.get(cleaner, "lowercase")
     if cleaner not in known and not (ipa and cleaner in _IPA_CLEANERS):

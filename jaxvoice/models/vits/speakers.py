@@ -68,7 +68,10 @@ def speakers_beside(folder: Path, config: VITSConfig) -> dict[str, bytes]:
     else:
         vectors = _read_vectors(path, config)
         content = {name: {"name": name, "embedding": [float(x) for x in vector]} for name, vector in vectors.items()}
-    return {SPEAKERS_FILE: (json.dumps(content, ensure_ascii=False) + "\n").encode()}
+    try:
+        return {SPEAKERS_FILE: (json.dumps(content, ensure_ascii=False) + "\n").encode()}
+    except UnicodeEncodeError as failure:
+        raise CheckpointError(f"{path} contains a name that is not valid text ({failure.reason}).") from failure
 
 
 def _read_ids(path: Path, config: VITSConfig) -> dict[str, int]:
@@ -96,4 +99,11 @@ def _read_vectors(path: Path, config: VITSConfig) -> dict[str, Float32[np.ndarra
             f"{path} contains vectors of {table.dim} numbers; they should have {config.speaker_channels}, the size of "
             "the speaker vectors of this model. Compute them with the speaker encoder of the model."
         )
-    return {name: table.mean(name) for name in table.names}
+    vectors = {name: table.mean(name) for name in table.names}
+    for name, vector in vectors.items():
+        if not np.any(vector):
+            raise DataError(
+                f"The vector of the speaker {name!r} in {path} contains only zeros, so that the model would speak "
+                "without a voice. Compute it again, or remove the speaker."
+            )
+    return vectors

@@ -14,9 +14,12 @@ from experiments.benchmarks import torch_vits
 from experiments.benchmarks.torch_hifigan import arrays_of, load_arrays
 from jaxvoice.errors import CheckpointError, ConfigError, DataError
 from jaxvoice.models.vits import FAMILY, VITS, VITSDiscriminators, preset, whole_durations
-from jaxvoice.models.vits.weights import discriminator_shapes, vits_shapes
+from jaxvoice.models.vits.config import DurationConfig, TextEncoderConfig
+from jaxvoice.models.vits.released_export import coqui_config as coqui_settings, original_config as original_settings
+from jaxvoice.models.vits.released_settings import read_coqui, read_original
+from jaxvoice.models.vits.weights import discriminator_shapes, geometry, vits_shapes
 from jaxvoice.nn import length_mask
-from jaxvoice.text import VITS_SYMBOLS
+from jaxvoice.text import VITS_SYMBOLS, YOURTTS_SYMBOLS
 from jaxvoice.weights import named_arrays
 from jaxvoice.weights.training_files import read_training_file
 from tests.models.vits.released import last
@@ -230,7 +233,8 @@ def test_exported_original_loads_strictly(original, tmp_path):
     expected = arrays_of(reference)
     assert all(np.array_equal(array, expected[name]) for name, array in arrays_of(other).items())
     table = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    assert table["model"]["gin_channels"] == 10 and table["data"]["sampling_rate"] == 22050
+    # The code of the original fixes sizes that the small network does not have.
+    assert table["family"] == "vits" and "model" not in table
     jaxvoice.import_model(tmp_path / "G_11.pth", tmp_path / "again")
     assert FAMILY.load_network(tmp_path / "again")[1] == FAMILY.load_network(folder)[1]
 
@@ -349,19 +353,59 @@ def test_bundles_of_coqui_are_imported_and_exported(tmp_path, spelling, discrimi
     assert FAMILY.load_network(tmp_path / "second")[1] == config
 
 
-def test_exported_configuration_of_coqui_gives_the_same_model(tmp_path):
-    """Without the keys of jaxvoice, which a program of coqui does not write."""
-    config = dataclasses.replace(COQUI, text=dataclasses.replace(COQUI.text, window=4))
-    from jaxvoice.models.vits.released_export import coqui_config as released, original_config
+@pytest.mark.parametrize(
+    ("released", "read", "config"),
+    [
+        (coqui_settings, read_coqui, preset("ljspeech")),
+        (coqui_settings, read_coqui, preset("vctk")),
+        (coqui_settings, read_coqui, preset("yourtts")),
+        (original_settings, read_original, preset("original_ljspeech")),
+        (original_settings, read_original, preset("original_vctk")),
+    ],
+)
+def test_exported_configurations_state_the_sizes_of_the_tensors(released, read, config):
+    if released is coqui_settings:
+        config = dataclasses.replace(config, symbols=dataclasses.replace(config.symbols, blank="last"))
+    settings = read(json.loads(json.dumps(released(config))))
+    sizes = geometry(vits_shapes(config), "the model")
+    assert settings.sizes and all(value == sizes[name] for name, (_, value) in settings.sizes.items())
+    stated = {name for name, _ in settings.sizes.items()}
+    assert {"channels", "text.heads", "text.layers", "durations.kind"} <= stated
+    assert ("speaker_channels" in stated) == (config.speaker_channels > 0 or released is coqui_settings)
+    decoder = dict(settings.decoder)
+    assert decoder == {name: getattr(config.decoder, name) for name in decoder} and len(decoder) == 6
+    assert settings.mel == config.mel and settings.fields["segment_frames"] == config.segment_frames
 
-    assert released(dataclasses.replace(config, flows=4, durations=dataclasses.replace(config.durations, flows=4)))
-    assert released(config) == {}
-    assert original_config(config) == {}
-    yourtts = preset("yourtts")
-    table = released(yourtts)
-    assert table["model_args"]["d_vector_dim"] == 512 and table["model_args"]["num_chars"] == 165
-    vctk = original_config(preset("original_vctk"))
-    assert vctk["data"]["n_speakers"] == 109 and vctk["model"]["gin_channels"] == 256
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flows": 3},
+        {"text": TextEncoderConfig(window=3)},
+        {"durations": DurationConfig(channels=64)},
+        {"durations": DurationConfig(bins=8)},
+        {"durations": DurationConfig(kernel_size=5)},
+        {"durations": DurationConfig("deterministic", channels=192)},
+    ],
+)
+def test_sizes_that_the_releases_fix_in_code_have_no_configuration(change):
+    config = dataclasses.replace(preset("ljspeech"), **change)
+    assert original_settings(config) == {}
+    assert coqui_settings(dataclasses.replace(config, symbols=YOURTTS_SYMBOLS)) == {}
+
+
+def test_constants_that_no_tensor_contains_decide_on_the_configuration():
+    ours = preset("original_ljspeech")
+    shallow = dataclasses.replace(ours, posterior=dataclasses.replace(ours.posterior, layers=8))
+    assert original_settings(ours) and original_settings(shallow) == {}
+    for eps, released in ((1e-4, coqui_settings), (1e-5, original_settings)):
+        durations = DurationConfig("deterministic", channels=256, norm_eps=eps)
+        config = dataclasses.replace(ours, durations=durations)
+        both = {
+            coqui_settings: coqui_settings(dataclasses.replace(config, symbols=YOURTTS_SYMBOLS)),
+            original_settings: original_settings(config),
+        }
+        assert [one for one, table in both.items() if table] == [released]
 
 
 def test_languages_of_the_file_win_over_those_of_the_data(tmp_path):
@@ -386,11 +430,13 @@ def test_languages_of_the_file_win_over_those_of_the_data(tmp_path):
         ("resblock_type_decoder", "1", "resblock of the decoder is '1' in .*, but the tensors .* have '2'"),
         ("resblock_dilation_sizes_decoder", [[1]], r"resblock_dilation_sizes of the decoder is \(\(1,\),\)"),
         ("encoder_sample_rate", 16000, "encoder_sample_rate is 16000; it should be null"),
+        ("/text_cleaner", ["x"], r"text_cleaner is \['x'\]; it should be text"),
+        ("/text_cleaner", "\ud800", r"contains '\\ud800', which is not valid Unicode"),
     ],
 )
 def test_configurations_of_other_models_raise_errors(tmp_path, place, value, message):
     config = coqui_config()
-    config["model_args"][place] = value
+    (config if place.startswith("/") else config["model_args"])[place.removeprefix("/")] = value
     bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False), config=config)
     with pytest.raises((CheckpointError, ConfigError), match=message):
         jaxvoice.import_model(bundle / "model_file.pth", tmp_path / "model")
@@ -416,6 +462,10 @@ def test_speaker_files_of_other_models_raise_errors(tmp_path, original):
     bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False))
     (bundle / "speakers.json").write_text('{"a": {"name": "p1", "embedding": [1, 2, 3]}}', encoding="utf-8")
     with pytest.raises(DataError, match="contains vectors of 3 numbers; they should have 10"):
+        jaxvoice.import_model(bundle, tmp_path / "model")
+    clips = {name: {"name": "p1", "embedding": [number] * 10} for name, number in (("a", 1.0), ("b", -1.0))}
+    (bundle / "speakers.json").write_text(json.dumps(clips), encoding="utf-8")
+    with pytest.raises(DataError, match=r"vector of the speaker 'p1' in .* contains only zeros"):
         jaxvoice.import_model(bundle, tmp_path / "model")
     original_checkpoint(tmp_path, original[0], discriminators=False)
     (tmp_path / "speaker_ids.json").write_text('{"a": 3}', encoding="utf-8")
