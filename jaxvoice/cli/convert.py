@@ -100,12 +100,13 @@ class Convert:
 def read_voice(converter: Any, paths: Sequence[Path]) -> "Voice | str":
     """The voice of recordings, computed by the pipeline `converter`, that of one voice file, or the name of a speaker.
 
-    **Raises:** `ConfigError` for a folder, for a voice file among several paths, or for the voice of another model;
-    otherwise as `encode_voice` and `Voice.load`.
+    **Raises:** `ConfigError` for a folder, for a voice file among several paths, for the voice of another model, or for
+    an unknown speaker, with the nearest names; otherwise as `encode_voice` and `Voice.load`.
     """
     from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
 
-    if len(paths) == 1 and not paths[0].exists() and str(paths[0]) in getattr(converter, "speakers", ()):
+    if len(paths) == 1 and not paths[0].exists() and getattr(converter, "speakers", ()):
+        converter.check_speaker(str(paths[0]))
         return str(paths[0])
     folder = next((path for path in paths if path.is_dir()), None)
     if folder is not None:

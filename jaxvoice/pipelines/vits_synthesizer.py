@@ -429,6 +429,13 @@ class VITSSynthesizer:
         if self.encoder is not None and voice.model != self._identity:
             raise ConfigError("The voice was computed by another speaker encoder; compute it again with this model.")
 
+    def check_speaker(self, voice: str) -> None:
+        """Raise `ConfigError`, with the nearest names, unless `voice` is the name of a known speaker."""
+        if voice not in self.speakers:
+            raise ConfigError(
+                f"voice is {voice!r}, which is neither a known speaker nor a file; {_choose(voice, self.speakers)}"
+            )
+
     def check_pitch(self, pitch: Any) -> None:
         """Raise `ConfigError` unless `pitch` is `"match"`: the model itself determines F0."""
         if pitch != "match":
@@ -524,9 +531,7 @@ class VITSSynthesizer:
         if voice is None:
             raise ConfigError("voice is None; it should be the name of a known speaker, a recording, or a voice file.")
         if isinstance(voice, str) and self.speakers and not os.path.exists(voice):
-            raise ConfigError(
-                f"voice is {voice!r}, which is neither a known speaker nor a file; {_choose(voice, self.speakers)}"
-            )
+            self.check_speaker(voice)
         return self._voice(voice, sample_rate).embedding
 
     def _convert(self, recording: Recording, speaker: Any, target: Speaker, seed: int) -> Waveform:

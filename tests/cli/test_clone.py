@@ -76,6 +76,10 @@ def test_known_speakers_speak(place, tmp_path, capsys):
         (("clone", "a.wav", "hello", "out.wav", "--language", "en"), "which was not loaded; pass encoder"),
         (("speak", "hello", "out.wav", "--language", "en"), "needs the voice of a speaker. Pass the name of a known"),
         (("speak", "hello", "out.wav", "--speaker", "anne", "--language", "en"), "nearest known names are 'anna'"),
+        (
+            ("convert", "a.wav", "out.wav", "--voice", "anne", "--speaker", "anna"),
+            "voice is 'anne', which is neither a known speaker nor a file; the nearest known names are 'anna'",
+        ),
         (("speak", "hello", "out.wav", "--mode", "compat"), "--mode is not an option of"),
         (("speak", "hello", "out.wav", "--custom-words", "x.txt"), "x.txt"),
         (("speak", "ə", "out.wav", "--phonemes", "--speaker", "anna", "--language", "en"), "cannot be read by this"),

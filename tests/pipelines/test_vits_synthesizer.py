@@ -131,6 +131,10 @@ def test_recordings_give_the_voice_of_the_speaker_encoder(model, encoder, record
     np.testing.assert_allclose(
         model.speak("abc", reference=recording, sample_rate=RATE, language="en").audio, expected, atol=1e-5
     )
+    other = np.random.default_rng(5).normal(0, 0.1, 2 * RATE).astype(np.float32)
+    both, second = model.encode_voice([recording, other], RATE), encoder.embed(other, RATE)
+    assert both.references == 2 and both.seconds == 4 and np.abs(second - vector).max() > 0.01
+    np.testing.assert_allclose(both.embedding, (vector + second) / 2, atol=1e-6)
 
 
 def test_long_texts_are_divided_at_sentences(model):
@@ -139,11 +143,15 @@ def test_long_texts_are_divided_at_sentences(model):
     assert split_text("aaaa bbbb, cccc dddd", 10) == ["aaaa bbbb,", "cccc dddd"]
     assert split_text("aaaa bbbb cccc", 9) == ["aaaa bbbb", "cccc"]
     assert split_text("Yes. - !", 4) == ["Yes."]
-    text = "this is a sentence of some length, said again and again. " * 6
+    text = "this is a sentence of some length, said again and again. " * 8
     speech = model.speak(text, speaker="anna", language="en", length_scale=0.2)
     assert len(speech.blocks) == 2 and len(speech.audio) == 256 * speech.durations.sum()
     second = speech.blocks[1]
     assert second.frame == len(speech.blocks[0].weights) and second.phone == speech.blocks[0].weights.shape[1]
+    # Both parts have the same text, but not the same noise.
+    assert speech.phonemes[: second.phone] == speech.phonemes[second.phone :]
+    halves = np.split(speech.audio, [256 * second.frame])
+    assert len(halves[0]) != len(halves[1]) or np.abs(halves[0] - halves[1]).max() > 1e-4
 
 
 def test_lists_of_texts_are_spoken_one_by_one(model):

@@ -144,7 +144,9 @@ class SamplingConfig:
         check_positive(self, "length_scale")
 
 
-def decoder_config(channels: int = 192, speaker_channels: int = 0, *, resblock: Literal["1", "2"] = "1"):
+def decoder_config(
+    channels: int = 192, speaker_channels: int = 0, *, resblock: Literal["1", "2"] = "1"
+) -> GeneratorConfig:
     """The HiFi-GAN decoder of the releases, which reads latents with `channels` and a speaker vector.
 
     Its first and last convolutions have no weight norm, and the last has no bias. Of the three dilations in coqui's

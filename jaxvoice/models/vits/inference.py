@@ -57,7 +57,10 @@ class VITSInference:
         network returns NaN or infinity.
         """
         if len(tokens) > _MOST_TOKENS:
-            raise ConfigError(f"The text has {len(tokens)} symbols; a piece should have at most {_MOST_TOKENS}.")
+            raise ConfigError(
+                f"A part of the text that cannot be divided has {len(tokens)} symbols; it should have at most "
+                f"{_MOST_TOKENS}. Write spaces between its words."
+            )
         padded = np.zeros(bucket_size(len(tokens), _MOST_TOKENS), np.int32)
         padded[: len(tokens)] = tokens
         duration_key, noise_key = jax.random.split(jax.random.key(np.uint32(seed % 2**32)))

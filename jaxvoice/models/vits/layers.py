@@ -28,8 +28,8 @@ class Embedding(Module):
             self.weight = scale * jax.random.normal(key, (rows, channels))
 
     def __call__(self, ids: Int[Array, "*shape"]) -> Float[Array, "*shape channels"]:
-        """The vectors of `ids`; NaN for ids outside the table."""
-        return self.weight.at[ids].get(mode="fill", fill_value=jnp.nan)
+        """The vectors of `ids`; NaN for ids outside the table, also for negative ones."""
+        return self.weight.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 class ChannelNorm(Module):

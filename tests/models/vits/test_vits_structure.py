@@ -26,6 +26,7 @@ from jaxvoice.models.vits import (
     take_segments,
 )
 from jaxvoice.models.vits.attention import gather, spread
+from jaxvoice.models.vits.layers import Embedding
 from jaxvoice.text import VITS_SYMBOLS, YOURTTS_SYMBOLS
 from jaxvoice.weights import count_parameters, named_arrays
 from tests.models.vits.released import renamed
@@ -199,3 +200,10 @@ def test_invalid_parts_raise_errors():
     with pytest.raises(ConfigError, match="preset is 'big'; it should be one of ljspeech, vctk, yourtts"):
         preset("big")
     assert SMALL.text_channels == 12 and preset("tiny").mel.sample_rate == 16000
+
+
+def test_ids_outside_a_table_give_nan():
+    table = Embedding(3, 2, key=jax.random.key(0))
+    found = np.asarray(table(jnp.array([-1, 0, 2, 3])))
+    np.testing.assert_array_equal(found[1:3], np.asarray(table.weight)[[0, 2]])
+    assert np.isnan(found[[0, 3]]).all()

@@ -408,6 +408,38 @@ def test_constants_that_no_tensor_contains_decide_on_the_configuration():
         assert [one for one, table in both.items() if table] == [released]
 
 
+def test_settings_that_no_tensor_contains_are_read():
+    table = coqui_config()
+    table["model_args"] = {}
+    defaults = {
+        "posterior.dilation_rate": 1,
+        "flow.dilation_rate": 1,
+        "text.dropout": 0.1,
+        "durations.dropout": 0.5,
+        "sampling.noise_scale": 0.667,
+        "sampling.duration_noise_scale": 1.0,
+        "sampling.length_scale": 1.0,
+        "segment_frames": 32,
+    }
+    assert read_coqui(table).fields == defaults  # of `VitsArgs` in coqui-ai/TTS
+    names = (
+        "dilation_rate_posterior_encoder",
+        "dilation_rate_flow",
+        "dropout_p_text_encoder",
+        "dropout_p_duration_predictor",
+        "inference_noise_scale",
+        "inference_noise_scale_dp",
+        "length_scale",
+        "spec_segment_size",
+    )
+    values = (2, 3, 0.2, 0.3, 0.4, 0.6, 1.5, 62)
+    table["model_args"] = dict(zip(names, values, strict=True)) | {"periods_multi_period_discriminator": [2, 5]}
+    expected = dict(zip(defaults, values, strict=True)) | {"discriminators.periods": (2, 5)}
+    assert read_coqui(table).fields == expected
+    assert read_original(ORIGINAL).fields == {"text.dropout": 0.1, "segment_frames": 4, "durations.norm_eps": 1e-5}
+    assert DurationConfig().norm_eps == 1e-4  # of coqui, whose files do not state it
+
+
 def test_languages_of_the_file_win_over_those_of_the_data(tmp_path):
     bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False), languages=False)
     summary = jaxvoice.import_model(bundle, tmp_path / "derived")
