@@ -23,7 +23,10 @@ ORDER = (
 """A package or file of this list may import those after it."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 OF_A_FAMILY = {
-    *(f"jaxvoice.pipelines.{name}" for name in ("aligner", "teacher_forcing", "rave_arguments", "rave_session")),
+    *(
+        f"jaxvoice.pipelines.{name}"
+        for name in ("aligner", "teacher_forcing", "rave_arguments", "rave_session", "vits_arguments")
+    ),
     *(f"jaxvoice.cli.{name}" for name in ("speak", "align", "teacher_force")),
     # Packages that import their modules lazily, and the list of the commands.
     *("jaxvoice.pipelines", "jaxvoice.cli", "jaxvoice.cli._main"),

@@ -1,17 +1,13 @@
 """VITS and YourTTS as a pipeline: text to speech in known voices and in those of recordings, and voice conversion."""
 
-import dataclasses
-import difflib
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from jaxtyping import Float32
 
 from jaxvoice.config import format_value
 from jaxvoice.dsp.mel import bucketed_log_mel
@@ -26,7 +22,16 @@ from jaxvoice.models.vits.speakers import Speakers, read_speakers
 from jaxvoice.pipelines.argument_checks import as_list, check_seed, error_context, validate_text
 from jaxvoice.pipelines.recordings import Recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, load_with_method, print_notices
-from jaxvoice.pipelines.synthesizer import Speech, check_speed
+from jaxvoice.pipelines.synthesizer import Speech
+from jaxvoice.pipelines.vits_arguments import (
+    choose,
+    language_id,
+    listed,
+    sampling_config,
+    speaker_id,
+    speaker_vector,
+    split_text,
+)
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
 from jaxvoice.text.ipa import text_to_ipa
@@ -199,7 +204,13 @@ class VITSSynthesizer:
         one, or for a scale, speed or seed out of range; `AudioError` as `SpeakerEncoder.embed` for a reference that is
         silent or too short; `CheckpointError` if the model returns NaN or infinity.
         """
-        sampling = self._sampling(noise_scale, duration_noise_scale, length_scale, speed)
+        sampling = sampling_config(
+            self.config.sampling,
+            noise_scale=noise_scale,
+            duration_noise_scale=duration_noise_scale,
+            length_scale=length_scale,
+            speed=speed,
+        )
         return self._synthesize(text, self._spelled, speaker, language, reference, sample_rate, sampling, seed)
 
     def speak_phonemes(
@@ -221,7 +232,13 @@ class VITSSynthesizer:
         The text is not converted: `phonemes` is `"həlˈoʊ"` for a model that reads the IPA. Other arguments,
         results and errors are those of `speak`.
         """
-        sampling = self._sampling(noise_scale, duration_noise_scale, length_scale, speed)
+        sampling = sampling_config(
+            self.config.sampling,
+            noise_scale=noise_scale,
+            duration_noise_scale=duration_noise_scale,
+            length_scale=length_scale,
+            speed=speed,
+        )
         return self._synthesize(
             phonemes, lambda text, _: text, speaker, language, reference, sample_rate, sampling, seed
         )
@@ -239,23 +256,13 @@ class VITSSynthesizer:
     ) -> Any:
         """The result of `speak` for a text, which `convert` converts to the symbols of the model."""
         check_seed(seed)
-        chosen = self._language(language)
+        chosen = language_id(language, self.languages)
         single = isinstance(text, str)
         texts = [text] if single else as_list(text, "text", "a string or a list of strings")
         pieces = [self._pieces(one, convert, chosen, "" if single else f"text {n}") for n, one in enumerate(texts, 1)]
         voice = self._speaker(speaker, reference, sample_rate)
         speech = [self._speak(one, voice, chosen, sampling, seed) for one in pieces]
         return speech[0] if single else speech
-
-    def _sampling(self, noise: Any, duration_noise: Any, length: Any, speed: float) -> SamplingConfig:
-        check_speed(speed)
-        given = {"noise_scale": noise, "duration_noise_scale": duration_noise, "length_scale": length}
-        changes = {name: value for name, value in given.items() if value is not None}
-        try:
-            sampling = dataclasses.replace(self.config.sampling, **changes)
-            return dataclasses.replace(sampling, length_scale=sampling.length_scale / speed)
-        except ConfigError as failure:
-            raise ConfigError(str(failure).removeprefix("SamplingConfig.")) from None
 
     def _spelled(self, text: str, language: int | None) -> str:
         """A text with numbers in words, or in the IPA for a model that reads it."""
@@ -294,21 +301,6 @@ class VITSSynthesizer:
         mel = bucketed_log_mel(np.pad(audio, (0, max(0, self.config.mel.min_samples - len(audio)))), self.config.mel)
         return Speech(audio, self.sample_rate, mel[:, : len(audio) // hop], written, durations, tuple(blocks))
 
-    def _language(self, language: Any) -> int | None:
-        names = self.languages
-        if not names:
-            if language is not None:
-                raise ConfigError(
-                    f"language is {format_value(language)}; it should be None, because the model has no language "
-                    "embeddings."
-                )
-            return None
-        if language is None and len(names) == 1:
-            return 0
-        if not isinstance(language, str) or language not in names:
-            raise ConfigError(f"language is {format_value(language)}; {_choose(language, names)}")
-        return names.index(language)
-
     def _speaker(self, speaker: Any, reference: Any = None, sample_rate: float | None = None) -> Speaker:
         """The speaker as the network reads it."""
         if speaker is not None and reference is not None:
@@ -322,49 +314,24 @@ class VITSSynthesizer:
         if reference is not None:
             return self._voice(reference, sample_rate).embedding
         if speaker is None:
-            known = f"the name of a known speaker ({_listed(self.speakers)}), or " if self.speakers else ""
+            known = f"the name of a known speaker ({listed(self.speakers)}), or " if self.speakers else ""
             raise ConfigError(
                 f"The model needs the voice of a speaker. Pass {known}a recording of the speaker as reference, or a "
                 f"vector of {self.config.speaker_channels} numbers."
             )
         if isinstance(speaker, str):
             if speaker not in self._speakers.vectors:
-                raise ConfigError(f"speaker is {speaker!r}; {_choose(speaker, self.speakers)}")
+                raise ConfigError(f"speaker is {speaker!r}; {choose(speaker, self.speakers)}")
             return np.asarray(self._speakers.vectors[speaker], np.float32)
-        return self._vector(speaker)
+        return speaker_vector(speaker, self.config.speaker_channels)
 
     def _speaker_id(self, speaker: Any, reference: Any) -> int:
         if reference is not None:
             raise ConfigError(
                 "reference is given, but the model has a table of speakers and no speaker vectors. Pass the name of a "
-                f"speaker: {_listed(self.speakers)}."
+                f"speaker: {listed(self.speakers)}."
             )
-        whole = isinstance(speaker, int | np.integer) and not isinstance(speaker, bool)
-        if whole and 0 <= speaker < self.config.num_speakers:
-            return int(speaker)
-        if isinstance(speaker, str) and speaker in self._speakers.ids:
-            return self._speakers.ids[speaker]
-        if whole:
-            raise ConfigError(
-                f"speaker is {format_value(speaker)}; it should be a name or an id from 0 to "
-                f"{self.config.num_speakers - 1}."
-            )
-        raise ConfigError(f"speaker is {format_value(speaker)}; {_choose(speaker, self.speakers)}")
-
-    def _vector(self, vector: Any) -> Float32[np.ndarray, " dim"]:
-        size = self.config.speaker_channels
-        expected = f"a name, or a vector of floats of shape ({size},) from the speaker encoder of the model"
-        try:
-            array = np.asarray(vector)
-        except ValueError as failure:  # lists of different lengths
-            raise ConfigError(f"speaker is {format_value(vector)}; it should be {expected}.") from failure
-        if array.shape != (size,) or not np.issubdtype(array.dtype, np.floating):
-            raise ConfigError(f"speaker has shape {array.shape} and type {array.dtype}; it should be {expected}.")
-        largest = float(np.max(np.abs(array)))
-        if not np.isfinite(largest) or largest == 0:
-            raise ConfigError("speaker contains only zeros, NaN or infinity; compute the vector again.")
-        # The network reads the direction only. The squares of very large or small values are not in float32.
-        return (array / largest).astype(np.float32)
+        return speaker_id(speaker, self._speakers.ids, self.speakers, self.config.num_speakers)
 
     @cached_property
     def _identity(self) -> str:
@@ -433,7 +400,7 @@ class VITSSynthesizer:
         """Raise `ConfigError`, with the nearest names, unless `voice` is the name of a known speaker."""
         if voice not in self.speakers:
             raise ConfigError(
-                f"voice is {voice!r}, which is neither a known speaker nor a file; {_choose(voice, self.speakers)}"
+                f"voice is {voice!r}, which is neither a known speaker nor a file; {choose(voice, self.speakers)}"
             )
 
     def check_pitch(self, pitch: Any) -> None:
@@ -540,45 +507,9 @@ class VITSSynthesizer:
         elif speaker is None:
             raise ConfigError(
                 "speaker is None; it should be the speaker of the source, because the model has a table of speakers: "
-                f"{_listed(self.speakers)}."
+                f"{listed(self.speakers)}."
             )
         else:
             source = self._speaker(speaker)
         samples = np.asarray(resample(recording.samples, recording.sample_rate, self.sample_rate), np.float32)
         return self._inference.convert(samples, source, target, seed)
-
-
-def split_text(text: str, most: int) -> list[str]:
-    """`text` in pieces of at most `most` characters if possible, divided at the ends of sentences.
-
-    Longer sentences are divided at commas, and without these at spaces.
-    """
-    pieces = [text.strip()]
-    for pattern in (r"(?<=[.!?…])\s+", r"(?<=[,;:])\s+", r"\s+"):
-        pieces = [part for piece in pieces for part in _joined(re.split(pattern, piece), most)]
-    return [piece for piece in pieces if any(character.isalnum() for character in piece)]
-
-
-def _joined(parts: list[str], most: int) -> Iterator[str]:
-    """Adjacent `parts`, joined while they have at most `most` characters."""
-    held = parts[0]
-    for part in parts[1:]:
-        if len(held) + 1 + len(part) <= most:
-            held = f"{held} {part}"
-        else:
-            yield held
-            held = part
-    yield held
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:5]))
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none are known"
-
-
-def _choose(name: Any, known: Sequence[str]) -> str:
-    """The advice for an unknown name."""
-    close = difflib.get_close_matches(str(name)[:100], known, n=3, cutoff=0.4) if isinstance(name, str) else []
-    if close:
-        return f"the nearest known names are {', '.join(map(repr, close))}."
-    return f"it should be one of the known names: {_listed(known)}."

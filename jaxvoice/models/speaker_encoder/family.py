@@ -1,5 +1,6 @@
 """The `Family` of speaker encoders, and the layouts of their released checkpoints."""
 
+import abc
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -40,7 +41,7 @@ from jaxvoice.weights.rules import Plan, Spec
 from jaxvoice.weights.schemas import migrate
 
 
-class _EncoderLayout(CheckpointLayout):
+class _EncoderLayout(CheckpointLayout, abc.ABC):
     """Checkpoints of speaker encoders, whose arrays have our names."""
 
     exports = True
@@ -99,11 +100,11 @@ class _EncoderLayout(CheckpointLayout):
             return from_dict(SpeakerEncoderConfig, migrate("model folder", table, where).table["config"], where), ()
         return self._released(checkpoint, shapes, kind, prefix)
 
+    @abc.abstractmethod
     def _released(
         self, checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], kind: Kind, prefix: str
     ) -> tuple[SpeakerEncoderConfig, tuple[str, ...]]:
         """The configuration of an encoder that jaxvoice did not export, and assumptions."""
-        raise NotImplementedError
 
     def plan_export(
         self, config: SpeakerEncoderConfig, layout: FileLayout, given: Mapping[str, Spec], where: str

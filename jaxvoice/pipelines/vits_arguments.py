@@ -1,0 +1,122 @@
+"""The arguments of the VITS pipeline: texts in pieces, speakers, languages and scales, checked and converted."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxvoice.config import format_value
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.vits.config import SamplingConfig
+from jaxvoice.pipelines.synthesizer import check_speed
+
+
+def sampling_config(
+    default: SamplingConfig, *, noise_scale: Any, duration_noise_scale: Any, length_scale: Any, speed: float
+) -> SamplingConfig:
+    """`default` with the scales that are not `None`, and durations divided by `speed`.
+
+    **Raises:** `ConfigError` for a scale or a speed out of range.
+    """
+    check_speed(speed)
+    given = {"noise_scale": noise_scale, "duration_noise_scale": duration_noise_scale, "length_scale": length_scale}
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        sampling = dataclasses.replace(default, **changes)
+        return dataclasses.replace(sampling, length_scale=sampling.length_scale / speed)
+    except ConfigError as failure:
+        raise ConfigError(str(failure).removeprefix("SamplingConfig.")) from None
+
+
+def language_id(language: Any, names: Sequence[str]) -> int | None:
+    """The id of a language; `None` for a model without languages. The only language of a model may be omitted.
+
+    **Raises:** `ConfigError` for an unknown language, with the nearest names, or one that the model does not have.
+    """
+    if not names:
+        if language is not None:
+            raise ConfigError(
+                f"language is {format_value(language)}; it should be None, because the model has no language "
+                "embeddings."
+            )
+        return None
+    if language is None and len(names) == 1:
+        return 0
+    if not isinstance(language, str) or language not in names:
+        raise ConfigError(f"language is {format_value(language)}; {choose(language, names)}")
+    return names.index(language)
+
+
+def speaker_id(speaker: Any, ids: Mapping[str, int], names: Sequence[str], count: int) -> int:
+    """The id of a speaker of a table of `count` speakers, given as a name or an id.
+
+    **Raises:** `ConfigError` for an unknown speaker, with the nearest names, or an id out of range.
+    """
+    whole = isinstance(speaker, int | np.integer) and not isinstance(speaker, bool)
+    if whole and 0 <= speaker < count:
+        return int(speaker)
+    if isinstance(speaker, str) and speaker in ids:
+        return ids[speaker]
+    if whole:
+        raise ConfigError(f"speaker is {format_value(speaker)}; it should be a name or an id from 0 to {count - 1}.")
+    raise ConfigError(f"speaker is {format_value(speaker)}; {choose(speaker, names)}")
+
+
+def speaker_vector(vector: Any, size: int) -> Float32[np.ndarray, " dim"]:
+    """A vector of a speaker with `size` components, scaled to a largest component of 1.
+
+    **Raises:** `ConfigError` for another shape or type, NaN, infinity, or zeros only.
+    """
+    expected = f"a name, or a vector of floats of shape ({size},) from the speaker encoder of the model"
+    try:
+        array = np.asarray(vector)
+    except ValueError as failure:  # lists of different lengths
+        raise ConfigError(f"speaker is {format_value(vector)}; it should be {expected}.") from failure
+    if array.shape != (size,) or not np.issubdtype(array.dtype, np.floating):
+        raise ConfigError(f"speaker has shape {array.shape} and type {array.dtype}; it should be {expected}.")
+    largest = float(np.max(np.abs(array)))
+    if not np.isfinite(largest) or largest == 0:
+        raise ConfigError("speaker contains only zeros, NaN or infinity; compute the vector again.")
+    # The network reads the direction only. The squares of very large or small values are not in float32.
+    return (array / largest).astype(np.float32)
+
+
+def split_text(text: str, most: int) -> list[str]:
+    """`text` in pieces of at most `most` characters if possible, divided at the ends of sentences.
+
+    Longer sentences are divided at commas, and without these at spaces.
+    """
+    pieces = [text.strip()]
+    for pattern in (r"(?<=[.!?…])\s+", r"(?<=[,;:])\s+", r"\s+"):
+        pieces = [part for piece in pieces for part in _joined(re.split(pattern, piece), most)]
+    return [piece for piece in pieces if any(character.isalnum() for character in piece)]
+
+
+def _joined(parts: list[str], most: int) -> Iterator[str]:
+    """Adjacent `parts`, joined while they have at most `most` characters."""
+    held = parts[0]
+    for part in parts[1:]:
+        if len(held) + 1 + len(part) <= most:
+            held = f"{held} {part}"
+        else:
+            yield held
+            held = part
+    yield held
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of the known names, and the number of the others."""
+    shown = ", ".join(map(repr, names[:5]))
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none are known"
+
+
+def choose(name: Any, known: Sequence[str]) -> str:
+    """The advice for an unknown name."""
+    close = difflib.get_close_matches(str(name)[:100], known, n=3, cutoff=0.4) if isinstance(name, str) else []
+    if close:
+        return f"the nearest known names are {', '.join(map(repr, close))}."
+    return f"it should be one of the known names: {listed(known)}."
