@@ -5,12 +5,8 @@ from typing import TYPE_CHECKING
 from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from jaxvoice.dissect.bending import (
-        Bend as Bend,
-        BendingConfig as BendingConfig,
-        bend as bend,
-        bend_weights as bend_weights,
-    )
+    from jaxvoice.dissect.bending import bend as bend, bend_weights as bend_weights
+    from jaxvoice.dissect.bending_rules import Bend as Bend, BendingConfig as BendingConfig
     from jaxvoice.dissect.channels import (
         channel_mask as channel_mask,
         clusters as clusters,
@@ -65,7 +61,8 @@ __getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {
-        "bending": ("Bend", "BendingConfig", "bend", "bend_weights"),
+        "bending": ("bend", "bend_weights"),
+        "bending_rules": ("Bend", "BendingConfig"),
         "channels": ("channel_mask", "clusters", "kernel_norms", "kernels", "similarity", "top_channels"),
         "controls": ("Control",),
         "named_results": ("NamedValue", "capture", "named_values", "tag"),
