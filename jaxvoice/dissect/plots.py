@@ -247,7 +247,7 @@ def _plotly(
 
     figure = make_subplots(rows, columns, subplot_titles=[panel.title for panel in panels])
     for place, panel in enumerate(panels):
-        at = {"row": place // columns + 1, "col": place % columns + 1}
+        at: dict[str, Any] = {"row": place // columns + 1, "col": place % columns + 1}
         for label, x, y in panel.lines:
             figure.add_trace(graph_objects.Scatter(x=x, y=y, name=label, mode="lines", line_width=1), **at)
         if panel.bars is not None:

@@ -95,7 +95,7 @@ def test_two_sources_of_one_weight_raise(tmp_path):
 
 
 def test_control_characters_are_escaped_in_reports_and_errors(tmp_path):
-    config = {**CONFIG, "fmax_for_loss": "\ud800\x1b[31m|<b>"}
+    config = {**CONFIG, "fmax_for_loss": "\x1b[31m|<b>"}
     report = import_model(write(tmp_path / "g_1", {"generator": state(generator())}, config), tmp_path / "out")
     assert str(report).replace("\n", "").isprintable()
     assert "<b>" not in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
