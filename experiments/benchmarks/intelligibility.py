@@ -3,14 +3,21 @@
     pip install pocketsphinx
     python -m experiments.benchmarks.intelligibility --data LJSpeech-1.1 --model runs/hifigan --last 4
     python -m experiments.benchmarks.intelligibility --data LJSpeech-1.1 --speech runs/vits_ljspeech --last 20
+    python -m experiments.benchmarks.intelligibility --speech runs/vits_ljspeech
 
 `--model` is a vocoder, which resynthesises the recordings; `--speech` is a text-to-speech model, which reads the texts.
 
 The recogniser is pocketsphinx with its own English model, which is independent of the training. The result is the ratio
 of its word error rate to that on the originals. A clip takes two to three seconds per system on one processor.
+
+Without `--data`, new sentences are composed and read by a voice of espeak-ng, as in the demo corpora. They are used
+neither for training nor for the choice of the model. The recogniser then uses bigrams of the sentences of the demo
+corpora, and noise at -60 dB is added to all audio. The pauses of a formant synthesiser are digital silence, after which
+the recogniser makes errors; without the noise, every system would have fewer errors than the recordings.
 """
 
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,9 +28,13 @@ import numpy as np
 import tyro
 from jaxtyping import Float32
 
+from experiments import voice_conversion
 from experiments.benchmarks import common
+from experiments.benchmarks.language_model import bigram_arpa
 from experiments.benchmarks.word_errors import edits, ratio_interval, words
-from jaxvoice.data import Audio, Utterance, find_corpus, read_audio, resample
+from experiments.text_to_speech import DEMO_SEED, DEMO_SENTENCES
+from jaxvoice.data import Audio, Utterance, find_corpus, make_demo_corpus, read_audio, resample
+from jaxvoice.data.demo import SPEAKER_VOICES, VOICES, compose_sentences
 
 RATE = 16000
 DECODER = {"cmn": "batch", "fwdflatlw": 6.0, "bestpathlw": 8.0}
@@ -40,8 +51,12 @@ Reader = Callable[[str], tuple[Waveform, int]]
 class Options(common.ReportOptions):
     """Settings of the benchmark."""
 
-    data: Path
-    """A corpus with texts: LJSpeech's layout, VCTK's, or a file list."""
+    data: Path | None = None
+    """A corpus with texts: LJSpeech's layout, VCTK's, or a file list; by default new demo sentences."""
+    sentences: int = 40
+    """Number of sentences to compose without `--data`."""
+    voice: str = "us-middle"
+    """Voice of the demo corpora that reads them."""
     model: tuple[Path, ...] = ()
     """Model folders or run folders to resynthesise with."""
     speech: tuple[Path, ...] = ()
@@ -58,6 +73,10 @@ class Options(common.ReportOptions):
     """Layout of the corpus."""
     json: Path | None = None
     """File for the results, with the recognised text of every clip."""
+
+
+NOISE = 1e-3
+"""Standard deviation of the noise that is added to demo sentences, full scale 1."""
 
 
 class Recogniser:
@@ -79,6 +98,29 @@ class Recogniser:
         hypothesis = self._decoder.hyp()
         # A pronunciation variant is written with its number: "the(2)".
         return words(re.sub(r"\(\d+\)", "", hypothesis.hypstr)) if hypothesis else []
+
+
+def bigram_recogniser(texts: Sequence[str]) -> Recogniser:
+    """pocketsphinx with its acoustic model and the bigrams of `texts`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bigrams.arpa"
+        path.write_text(bigram_arpa([words(text) for text in texts]), encoding="utf-8")
+        return Recogniser({**DECODER, "lm": str(path)})
+
+
+def new_sentences(count: int, voice: str) -> tuple[list[Utterance], list[str]]:
+    """`count` sentences that no experiment trains on, read by a demo voice, and those of the demo corpora.
+
+    **Raises:** `SystemExit` for an unknown voice.
+    """
+    voices = {one.speaker: one for one in (*VOICES, *SPEAKER_VOICES)}
+    if voice not in voices:
+        raise SystemExit(f"--voice is {voice!r}; it should be one of {', '.join(voices)}.")
+    composed = compose_sentences(DEMO_SENTENCES + count, seed=DEMO_SEED)
+    of_many = compose_sentences(voice_conversion.DEMO_SENTENCES * len(SPEAKER_VOICES), seed=voice_conversion.DEMO_SEED)
+    trained = [*composed[:DEMO_SENTENCES], *of_many]
+    new = [text for text in composed[DEMO_SENTENCES:] if text not in of_many]
+    return list(make_demo_corpus(None, new, (voices[voice],)).utterances), trained
 
 
 def original(audio: Audio) -> tuple[Waveform, int]:
@@ -126,20 +168,29 @@ def griffin_lim(audio: Audio) -> tuple[Waveform, int]:
     return made.astype(np.float32), audio.sample_rate
 
 
-def evaluate(system: System | None, clips: Sequence[Utterance], *, read: Reader | None = None) -> list[dict[str, Any]]:
+def evaluate(
+    system: System | None,
+    clips: Sequence[Utterance],
+    *,
+    read: Reader | None = None,
+    recogniser: Recogniser | None = None,
+    noise: float = 0.0,
+) -> list[dict[str, Any]]:
     """The recognition of each clip: `id`, `errors`, number of `words` in the text, and the recognised text `heard`.
 
-    With `read`, the texts are spoken instead of passing the recordings through `system`.
+    With `read`, the texts are spoken instead of passing the recordings through `system`. `noise` is the standard
+    deviation of the noise that is added.
     """
-    recogniser = Recogniser()
+    recogniser, random = recogniser or Recogniser(), np.random.default_rng(0)
     results = []
     for clip in clips:
         expected = words(clip.text)
         if read is not None:
-            heard = recogniser(*read(clip.text))
+            samples, rate = read(clip.text)
         else:
             assert clip.audio is not None and system is not None
-            heard = recogniser(*system(read_audio(clip.audio)))
+            samples, rate = system(read_audio(clip.audio))
+        heard = recogniser(samples + noise * random.standard_normal(len(samples), np.float32), rate)
         errors = edits(expected, heard)
         results.append({"id": clip.id, "errors": errors, "words": len(expected), "heard": " ".join(heard)})
     return results
@@ -167,25 +218,33 @@ def rows_of(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return rows
 
 
+def clips_of(options: Options, data: Path) -> list[Utterance]:
+    """The clips of `--data` that have a text, those that `--first` or `--last` choose."""
+    clips = [utterance for utterance in find_corpus(data, options.kind).utterances if words(utterance.text)]
+    clips = clips[: options.first] if options.last is None else clips[-options.last :]
+    if not clips:
+        raise SystemExit(f"{data} has no clips with a text; the word error rate needs texts.")
+    return clips
+
+
 def main(options: Options) -> None:
     """Run the benchmark."""
     if options.first is not None and options.last is not None:
         raise SystemExit("--first and --last cannot be combined; pass only one of them.")
-    clips = [utterance for utterance in find_corpus(options.data, options.kind).utterances if words(utterance.text)]
-    clips = clips[: options.first] if options.last is None else clips[-options.last :]
-    if not clips:
-        raise SystemExit(f"{options.data} has no clips with a text; the word error rate needs texts.")
+    if options.data is None:
+        clips, texts = new_sentences(options.sentences, options.voice)
+        recogniser, noise = bigram_recogniser(texts), NOISE
+    else:
+        clips, recogniser, noise = clips_of(options, options.data), Recogniser(), 0.0
     systems: dict[str, System] = {"original": original}
     if options.griffin_lim:
         systems["Griffin-Lim"] = griffin_lim
     systems |= {str(path): vocoder(path) for path in options.model}
+    readers = {f"{path} (text)": reader(path, options.speaker) for path in options.speech}
     results = {}
-    for name, system in systems.items():
-        results[name] = evaluate(system, clips)
-        print(f"{name}: {sum(clip['errors'] for clip in results[name])} errors in {len(clips)} clips", flush=True)
-    for path in options.speech:
-        name = f"{path} (text)"
-        results[name] = evaluate(None, clips, read=reader(path, options.speaker))
+    for name in (*systems, *readers):
+        read = readers.get(name)
+        results[name] = evaluate(systems.get(name), clips, read=read, recogniser=recogniser, noise=noise)
         print(f"{name}: {sum(clip['errors'] for clip in results[name])} errors in {len(clips)} clips", flush=True)
     common.report("intelligibility", options, rows_of(results), decoder=DECODER, clips=results)
 

@@ -14,7 +14,6 @@ digital silence, after which the recogniser makes errors; without the noise, eve
 the recordings.
 """
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,7 @@ import numpy as np
 import tyro
 
 from experiments.benchmarks import common
-from experiments.benchmarks.intelligibility import DECODER, Recogniser, Waveform, rows_of
-from experiments.benchmarks.language_model import bigram_arpa
+from experiments.benchmarks.intelligibility import NOISE, Recogniser, Waveform, bigram_recogniser, rows_of
 from experiments.benchmarks.word_errors import edits, words
 from experiments.text_to_speech import DEMO_SEED, DEMO_SENTENCES
 from jaxvoice.data import Store, find_aligned, load_aligned, make_demo_corpus, read_audio, split
@@ -35,9 +33,6 @@ from jaxvoice.models.gaussian_tts.family import FAMILY
 from jaxvoice.pipelines import Synthesizer
 from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.pipelines.synthesizer import Speech
-
-NOISE = 1e-3
-"""Standard deviation of the noise that is added to the input of the recogniser, full scale 1."""
 
 Sound = tuple[Waveform, int]
 """Audio (samples,) with full scale at 1, and its sample rate in Hz."""
@@ -132,10 +127,7 @@ def evaluate(recogniser: Recogniser, sounds: Sequence[Sound], store: Store) -> l
 
 def recognisers(texts: Sequence[str], usual_english: bool) -> dict[str, Recogniser]:
     """pocketsphinx with the bigrams of `texts`, and with its own language model if `usual_english`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bigrams.arpa"
-        path.write_text(bigram_arpa([words(text) for text in texts]), encoding="utf-8")
-        found = {"bigrams of the corpus": Recogniser({**DECODER, "lm": str(path)})}
+    found = {"bigrams of the corpus": bigram_recogniser(texts)}
     return found | {"its own": Recogniser()} if usual_english else found
 
 

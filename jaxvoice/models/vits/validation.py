@@ -1,5 +1,7 @@
 """The validation of VITS: held-out recordings through posterior and decoder, and their texts as speech."""
 
+import zlib
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -7,7 +9,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray, UInt32
 
 from jaxvoice.data.batches import ColumnBatch
 from jaxvoice.data.buckets import choose_shapes, column_batches_in_order
@@ -26,7 +28,7 @@ from jaxvoice.training.task import Sample, ValidationResult
 METRICS = MappingProxyType(
     {
         "mel_l1": "mean absolute difference of log-mels of held-out recordings and their decoded latents",
-        "kl": "divergence of the posterior from the prior per frame of held-out recordings, at the posterior's mean",
+        "kl": "divergence of the posterior from the prior per frame of held-out recordings; it may be negative",
     }
 )
 """Metrics that can select the best model; lower is better."""
@@ -42,7 +44,8 @@ class _Spoken(NamedTuple):
 class Validation:
     """The metrics `METRICS` on held-out utterances, and the speech of some of their texts.
 
-    The noise of the speech is the same in every validation, with the scales of `config.sampling`.
+    The noise is the same in every validation: that of the posterior, as in training, and that of the speech, with the
+    scales of `config.sampling`.
 
     **Arguments:** `store`, held-out utterances with the columns of `training_columns`; `config`, the model; `samples`,
     the number of texts that are spoken; `batch_size`, the number of utterances that are evaluated at a time.
@@ -56,14 +59,15 @@ class Validation:
         fixed = ("gain", *(name for name in ("speaker", "language") if name in store))
         # One shape, because programs take longer to compile than to run.
         shapes = choose_shapes(store, columns, 1, multiples=multiples)
-        batches = column_batches_in_order(store, min(batch_size, len(store)), columns, fixed, shapes)
+        self._batch_size = min(batch_size, len(store))
+        batches = column_batches_in_order(store, self._batch_size, columns, fixed, shapes)
         self._batches = [(rows, jax.tree.map(jnp.asarray, batch)) for rows, batch in batches]
 
     def __call__(self, network: VITS) -> ValidationResult:
         """The metrics, and the speech of the first texts with its mel spectrograms."""
         sums, frames, samples = np.zeros(2), 0, {}
         for rows, batch in self._batches:
-            errors, counts = _evaluate(network, batch)
+            errors, counts = _evaluate(network, batch, jnp.asarray(self._seeds(rows)))
             real = len(rows)
             sums += np.asarray(errors)[:, :real] @ np.asarray(counts)[:real]
             frames += int(np.asarray(counts)[:real].sum())
@@ -76,6 +80,12 @@ class Validation:
         metrics = dict(zip(METRICS, (sums / frames).tolist(), strict=True))
         return ValidationResult(metrics, [samples[row] for row in sorted(samples)])
 
+    def _seeds(self, rows: Iterable[int]) -> UInt32[np.ndarray, " batch"]:
+        """Seeds of the posterior's noise, one per utterance, so that metrics do not depend on the batches."""
+        ids = [self._store.corpus.utterances[int(row)].id for row in rows]
+        seeds = np.array([zlib.crc32(name.encode()) for name in ids], np.uint32)
+        return np.pad(seeds, (0, self._batch_size - len(seeds)))
+
     def _sample(self, row: int, audio: Float32[np.ndarray, " samples"]) -> Sample:
         mel, target = self.config.mel, self._store.waveform(row)
         pictures = {"recording": bucketed_log_mel(target, mel)}
@@ -86,10 +96,13 @@ class Validation:
 
 
 @eqx.filter_jit
-def _evaluate(network: VITS, batch: ColumnBatch) -> tuple[Float[Array, "2 batch"], Int[Array, " batch"]]:
+def _evaluate(
+    network: VITS, batch: ColumnBatch, seeds: UInt32[Array, " batch"]
+) -> tuple[Float[Array, "2 batch"], Int[Array, " batch"]]:
     """The metrics of each utterance, and its number of frames."""
     inputs, config = step_inputs(batch, network.config), network.config
-    noise = jnp.zeros((*inputs.spectrogram.shape[:2], config.channels))
+    shape = (inputs.spectrogram.shape[1], config.channels)
+    noise = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))(seeds)
     encoded = network.encode(
         inputs.tokens,
         inputs.spectrogram,
