@@ -5,6 +5,7 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from jaxvoice.nn._inputs import check_at_least, check_input, check_mask
+from jaxvoice.nn._kernels import sum_dtype
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._pointwise_forms import Inference, PointwiseForm
 from jaxvoice.nn._streaming_forms import StreamingForm
@@ -23,8 +24,9 @@ class MaskedBatchNorm(Module):
 
     The layer follows `torch.nn.BatchNorm1d` (arXiv 1502.03167): it normalises with the biased variance, and moves the
     running variance by `momentum` towards the unbiased variance of each batch. With `use_mask=False`, padding is part
-    of the statistics, as in torch. The layer computes in float32 for every input dtype. If a batch is split over
-    devices under `jax.jit`, the statistics are those of the whole batch.
+    of the statistics, as in torch. The layer computes in the dtype of its input, at least in float32; the running
+    statistics keep their dtype. If a batch is split over devices under `jax.jit`, the statistics are those of the whole
+    batch.
     """
 
     weight: Float[Array, " channels"]
@@ -62,15 +64,15 @@ class MaskedBatchNorm(Module):
         """
         check_input(x, self.weight.size, "time")
         check_mask(mask, x.shape[:-1])
-        y = x.astype(jnp.float32)
+        y = x.astype(sum_dtype(x.dtype))
         if inference:
-            mean, variance = state.running_mean, state.running_var
+            mean, variance = state.running_mean.astype(y.dtype), state.running_var.astype(y.dtype)
         else:
             mean, variance, state = self._statistics(y, mask if self.use_mask else None, state)
         row_shape = (1,) * (x.ndim - 1) + (-1,)
-        scale = self.weight.astype(jnp.float32) * lax.rsqrt(variance + self.eps)
+        scale = self.weight.astype(y.dtype) * lax.rsqrt(variance + self.eps)
         y = (y - mean.reshape(row_shape)) * scale.reshape(row_shape)
-        y = y + self.bias.astype(jnp.float32).reshape(row_shape)
+        y = y + self.bias.astype(y.dtype).reshape(row_shape)
         return y.astype(x.dtype), state
 
     def streaming_form(self, start: int, state: BatchNormState) -> StreamingForm:
@@ -81,7 +83,7 @@ class MaskedBatchNorm(Module):
         axes = tuple(range(y.ndim - 1))
         zero = jnp.zeros((), y.dtype)
         valid = jnp.ones((*y.shape[:-1], 1), bool) if mask is None else mask[..., None]
-        count = jnp.sum(valid.astype(jnp.float32))
+        count = jnp.sum(valid.astype(y.dtype))
         mean = jnp.sum(jnp.where(valid, y, zero), axes) / jnp.maximum(count, 1)
         centred = jnp.where(valid, y - mean.reshape((1,) * (y.ndim - 1) + (-1,)), zero)
         squares = jnp.sum(jnp.square(centred), axes)
@@ -90,11 +92,17 @@ class MaskedBatchNorm(Module):
         new_mean, new_squares = lax.stop_gradient((mean, squares))
         unbiased = new_squares / jnp.maximum(count - 1, 1)
         state = BatchNormState(
-            state.running_mean + rate * (new_mean - state.running_mean),
-            state.running_var + rate * (unbiased - state.running_var),
+            _moved(state.running_mean, new_mean, rate),
+            _moved(state.running_var, unbiased, rate),
             state.num_batches_tracked + jnp.minimum(count, 1).astype(jnp.int32),
         )
         return mean, squares / jnp.maximum(count, 1), state
+
+
+def _moved(old: Array, new: Array, rate: Array) -> Array:
+    """`old` after a step of `rate` towards `new`, in the dtype of `old`."""
+    start = old.astype(new.dtype)
+    return (start + rate * (new - start)).astype(old.dtype)
 
 
 class FixedBatchNorm(Module):
@@ -117,7 +125,8 @@ class FixedBatchNorm(Module):
         self.path = norm.path
 
     def __call__(self, x: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
-        """Normalise `x` of shape `(*batch, time, channels)` with the running statistics, in float32.
+        """Normalise `x` of shape `(*batch, time, channels)` with the running statistics, in its dtype, at least in
+        float32.
 
         **Raises:** `ShapeError` for a wrong number of channels.
         """

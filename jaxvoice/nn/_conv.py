@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax
-from jax import numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.nn._inputs import check_at_least, check_channels, check_input
+from jaxvoice.nn._kernels import sum_dtype
 from jaxvoice.nn._norm import AbstractConv, norm_over_all_but_first
 from jaxvoice.nn._ops import conv1d, conv2d, conv_transpose1d, uses_im2col
 from jaxvoice.nn._random import torch_uniform
@@ -70,8 +70,8 @@ def add_bias(y: Float[Array, "*batch out"], bias: Float[Array, " out"] | None) -
     """
     if bias is None:
         return y
-    sum_dtype = y.dtype if y.dtype.itemsize >= 4 else jnp.float32
-    return (y.astype(sum_dtype) + _row(bias, y.ndim, sum_dtype)).astype(y.dtype)
+    dtype = sum_dtype(y.dtype)
+    return (y.astype(dtype) + _row(bias, y.ndim, dtype)).astype(y.dtype)
 
 
 class Conv1d(AbstractConv):

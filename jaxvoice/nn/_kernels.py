@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax, numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 # With fewer channels, a training step with image convolutions takes longer than one with XLA's own.
@@ -191,7 +193,7 @@ def _kernel_gradient(x, dy, taps, stride, padding):
         x.reshape(batch * blocks, window * channels),
         dy,
         (((0,), (0,)), ((), ())),
-        preferred_element_type=_sum_dtype(dy.dtype),
+        preferred_element_type=sum_dtype(dy.dtype),
     )
     product = product.reshape(window, channels, _BLOCK, out)
     gradient = product[:taps, :, 0]
@@ -200,7 +202,8 @@ def _kernel_gradient(x, dy, taps, stride, padding):
     return gradient.astype(dy.dtype)
 
 
-def _sum_dtype(dtype):
+def sum_dtype(dtype: np.dtype) -> DTypeLike:
+    """The dtype in which sums over arrays of `dtype` are computed: `dtype` itself, at least float32."""
     return dtype if dtype.itemsize >= 4 else jnp.float32
 
 
@@ -284,7 +287,7 @@ def _depthwise_conv(x, kernel, stride, padding, dilation):
     If the arrays are narrower than float32, this sum and those of the gradients are computed in float32.
     """
     (batch, _, groups), taps, dtype = x.shape, kernel.shape[0], x.dtype
-    x, kernel = x.astype(_sum_dtype(dtype)), kernel.astype(_sum_dtype(dtype))
+    x, kernel = x.astype(sum_dtype(dtype)), kernel.astype(sum_dtype(dtype))
     x = jnp.pad(x, ((0, 0), padding, (0, 0)))
     span = (x.shape[1] - dilation * (taps - 1) - 1) // stride * stride + 1
     kernel = kernel.reshape(taps, 1, 1, groups, -1)

@@ -9,12 +9,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax import lax, numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.nn._inputs import check_at_least, check_input, check_mask, check_rate
+from jaxvoice.nn._kernels import sum_dtype
 from jaxvoice.nn._linear import linear
 from jaxvoice.nn._module import Module
 from jaxvoice.nn._random import dropout, subkeys, torch_uniform
@@ -100,7 +102,7 @@ class _Recurrent(Module):
     ) -> Float[Array, "*batch time directions_times_hidden"]:
         """**Arguments:**
 
-        - `x`: `(*batch, time, input_size)`; products are computed in its dtype, states in float32.
+        - `x`: `(*batch, time, input_size)`; products are computed in its dtype, states at least in float32.
         - `mask`: true at valid positions. Padding does not change the state, and outputs at padding are zero. Outputs
             at valid positions equal those of torch's packed sequences.
 
@@ -162,18 +164,19 @@ class LSTM(_Recurrent):
 
     def _zero_carry(self, x: Array) -> Any:
         zeros = jnp.zeros((*x.shape[:-2], self.shape.hidden_size), x.dtype)
-        return zeros, zeros.astype(jnp.float32)
+        return zeros, zeros.astype(sum_dtype(x.dtype))
 
     def _direction(self, x: Array, valid: Array, suffix: str, carry: Any) -> tuple[Any, Array]:
         weight_ih, weight_hh, bias_ih, bias_hh = self._parts(suffix)
         # The input projection does not depend on the state: one product for all time steps.
+        bias_ih, bias_hh = (one.astype(np.promote_types(one.dtype, x.dtype)) for one in (bias_ih, bias_hh))
         projected = jnp.moveaxis(linear(x, weight_ih, bias_ih + bias_hh), -2, 0)
         recurrent = weight_hh.astype(x.dtype)
 
         def step(carry, now):
             hidden, cell = carry
             projected_now, valid_now = now
-            gates = (projected_now + jnp.einsum("...h,gh->...g", hidden, recurrent)).astype(jnp.float32)
+            gates = (projected_now + jnp.einsum("...h,gh->...g", hidden, recurrent)).astype(cell.dtype)
             input_gate, forget_gate, candidate, output_gate = jnp.split(gates, 4, axis=-1)
             new_cell = jax.nn.sigmoid(forget_gate) * cell + jax.nn.sigmoid(input_gate) * jnp.tanh(candidate)
             new_hidden = (jax.nn.sigmoid(output_gate) * jnp.tanh(new_cell)).astype(hidden.dtype)
@@ -195,18 +198,18 @@ class GRU(_Recurrent):
     __init__ = _Recurrent.__init__
 
     def _zero_carry(self, x: Array) -> Any:
-        return jnp.zeros((*x.shape[:-2], self.shape.hidden_size), jnp.float32)
+        return jnp.zeros((*x.shape[:-2], self.shape.hidden_size), sum_dtype(x.dtype))
 
     def _direction(self, x: Array, valid: Array, suffix: str, carry: Any) -> tuple[Any, Array]:
         weight_ih, weight_hh, bias_ih, bias_hh = self._parts(suffix)
         projected = jnp.moveaxis(linear(x, weight_ih, bias_ih), -2, 0)
-        recurrent, bias = weight_hh.astype(x.dtype), bias_hh.astype(jnp.float32)
+        recurrent, bias = weight_hh.astype(x.dtype), bias_hh.astype(carry.dtype)
 
         def step(hidden, now):
             projected_now, valid_now = now
-            product = jnp.einsum("...h,gh->...g", hidden.astype(x.dtype), recurrent).astype(jnp.float32)
+            product = jnp.einsum("...h,gh->...g", hidden.astype(x.dtype), recurrent).astype(hidden.dtype)
             product = product + bias.reshape((1,) * (product.ndim - 1) + (-1,))
-            of_input = jnp.split(projected_now.astype(jnp.float32), 3, axis=-1)
+            of_input = jnp.split(projected_now.astype(hidden.dtype), 3, axis=-1)
             of_hidden = jnp.split(product, 3, axis=-1)
             reset, update = (jax.nn.sigmoid(of_input[i] + of_hidden[i]) for i in range(2))
             candidate = jnp.tanh(of_input[2] + reset * of_hidden[2])

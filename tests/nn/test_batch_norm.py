@@ -8,7 +8,7 @@ import torch
 from jax import numpy as jnp
 
 from jaxvoice.errors import ShapeError
-from jaxvoice.nn import MaskedBatchNorm
+from jaxvoice.nn import FixedBatchNorm, MaskedBatchNorm
 from jaxvoice.training.parallel import data_mesh, sharded
 
 CHANNELS = 6
@@ -109,6 +109,24 @@ def test_statistics_are_float32_for_bfloat16():
     exact = np.asarray(x.astype(jnp.float32), np.float64)[VALID]
     np.testing.assert_allclose(state.running_mean, 0.1 * exact.mean(0), rtol=1e-6)
     np.testing.assert_allclose(state.running_var, 0.9 + 0.1 * exact.var(0, ddof=1), rtol=1e-5)
+
+
+def test_float64_is_computed_in_float64():
+    ours, theirs = layers()
+    theirs, x = theirs.double(), batch(0).astype(np.float64)
+    with jax.enable_x64(True):
+        y, state = call(ours, jnp.asarray(x), jnp.asarray(VALID), ours.init_state())
+        np.testing.assert_allclose(np.asarray(y)[VALID], theirs(torch.tensor(x[VALID])).detach(), atol=1e-12)
+        # The running statistics keep their dtype.
+        assert y.dtype == jnp.float64 and state.running_mean.dtype == state.running_var.dtype == jnp.float32
+        same_state(state, theirs)
+        buffers = {"running_mean": state.running_mean, "running_var": state.running_var}
+        theirs.load_state_dict({**theirs.state_dict(), **{n: torch.tensor(np.asarray(a)) for n, a in buffers.items()}})
+        y = eqx.filter_jit(FixedBatchNorm(ours, state))(jnp.asarray(x))
+        expected = theirs.eval()(torch.tensor(x).mT).detach().mT
+        np.testing.assert_allclose(y, expected, rtol=1e-12)
+        low = eqx.filter_jit(FixedBatchNorm(ours, state))(jnp.asarray(x, jnp.float32))
+        assert low.dtype == jnp.float32 and np.abs(np.asarray(low) - np.asarray(expected)).max() > 1e-8
 
 
 def test_statistics_of_a_batch_on_several_devices_are_global():

@@ -11,6 +11,7 @@ import torch
 from jax import numpy as jnp
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import jaxvoice.nn
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn import GRU, LSTM
 from jaxvoice.training.training_state import to_compute
@@ -107,6 +108,17 @@ def test_bfloat16_is_close_to_float32():
     y = call(*to_compute((ours, x), "bfloat16"))
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(y.astype(jnp.float32), call(ours, x), atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_float64_is_computed_in_float64(kind, key):
+    ours, theirs = getattr(jaxvoice.nn, kind)(6, 8, num_layers=2, key=key), getattr(torch.nn, kind)(6, 8, 2)
+    theirs.load_state_dict({name: torch.tensor(np.asarray(array)) for name, array in named_arrays(ours).items()})
+    x = draw(11, 6).astype(np.float64)
+    with jax.enable_x64(True):
+        y = call(ours, jnp.asarray(x))
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y, theirs.double()(torch.tensor(x))[0].detach(), atol=1e-12)
 
 
 def test_bias_gradients_of_bfloat16_are_summed_in_float32():
