@@ -1,13 +1,18 @@
 """Speaker encoders with the weights of golden cases."""
 
+import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
+import pytest
 
+import jaxvoice
 from jaxvoice.dsp import MelConfig
 from jaxvoice.models.speaker_encoder import (
     LSTMConfig,
@@ -56,3 +61,18 @@ def input_of(case: golden.Case) -> np.ndarray:
 def with_bands(config: SpeakerEncoderConfig, bands: int) -> SpeakerEncoderConfig:
     """`config` with another number of bands."""
     return replace(config, mel=replace(config.mel, num_mels=bands))
+
+
+def resemblyzer(folder: Path) -> SpeakerNetwork:
+    """The released network of Resemblyzer, imported in `folder` from the wheel in the folder `JAXVOICE_WHEELS`.
+
+    Skips the test if there is no wheel.
+    """
+    wheels = Path(os.environ.get("JAXVOICE_WHEELS", os.devnull)).glob("*.whl")
+    found = max((path for path in wheels if path.name.lower().startswith("resemblyzer-")), default=None)
+    if found is None:
+        pytest.skip("JAXVOICE_WHEELS names no folder with the wheel (pip download --no-deps resemblyzer)")
+    with zipfile.ZipFile(found) as files:
+        weights = files.extract("resemblyzer/pretrained.pt", folder)
+    jaxvoice.import_model(weights, folder / "model")
+    return jaxvoice.SpeakerEncoder.load(folder / "model").network

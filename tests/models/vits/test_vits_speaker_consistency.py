@@ -3,61 +3,34 @@
 Every test of a property has a control, a wrong form of the loss for which the property does not hold.
 """
 
-import copy
 import functools
 from dataclasses import replace
-from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 import optax
 import pytest
-from jax import lax, numpy as jnp
+from jax import numpy as jnp
 
+from jaxvoice.data import read_audio
 from jaxvoice.dsp import MelConfig
-from jaxvoice.dsp.mel_config import PowerMelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.speaker_encoder import (
-    LSTMConfig,
-    ResNetConfig,
-    SpeakerEncoderConfig,
-    build,
-    without_state,
-)
-from jaxvoice.models.speaker_encoder.front_end import instance_norm, read_mels, unit_length
+from jaxvoice.losses import ge2e_softmax_loss
+from jaxvoice.models.speaker_encoder import LSTMConfig, SpeakerEncoderConfig, build, resnet, with_state, without_state
+from jaxvoice.models.speaker_encoder.front_end import read_mels
 from jaxvoice.models.vits.losses import LossWeights
 from jaxvoice.models.vits.objective import Generated, Recorded, generator_losses, mels_of
 from jaxvoice.models.vits.speaker_consistency import check_encoder, speaker_similarity, with_gradient
+from jaxvoice.nn import Conv1d
+from jaxvoice.training.learner import Learner
 from jaxvoice.training.optimizers import OptimizerConfig, adamw
+from tests.models.speaker_encoder.released import resemblyzer
+from tests.models.vits.frozen_encoder import ENCODER, PLACES, RATE, SAMPLES, Blocked, digest, encoder, voiced
 from tests.models.vits.small import SMALL
 
-RATE, SAMPLES = 16000, 2048
-ENCODER = SpeakerEncoderConfig(
-    ResNetConfig(blocks=(1, 1, 1, 1), channels=(8, 8, 8, 8), attention=4, dim=12), PowerMelConfig(num_mels=16)
-)
 CONFIG = replace(SMALL, mel=replace(SMALL.mel, sample_rate=RATE), segment_frames=SAMPLES // SMALL.mel.hop_length)
 WEIGHTS = LossWeights(speaker=9.0)
-
-
-@functools.cache
-def encoder():
-    """An encoder with random weights, biases and running statistics."""
-    model, key = build(ENCODER, key=jax.random.key(0)), jax.random.key(1)
-    arrays, static = eqx.partition(model, eqx.is_inexact_array)
-    leaves, structure = jax.tree.flatten(arrays)
-    keys = jax.random.split(key, len(leaves))
-    noisy = [x * (1 + 0.1 * jax.random.uniform(k, x.shape)) for x, k in zip(leaves, keys, strict=True)]
-    return eqx.combine(jax.tree.unflatten(structure, noisy), static)
-
-
-def voiced(seed, samples=SAMPLES, rows=2):
-    """Pulses at different rates in noise, loud enough in all bands."""
-    generator = np.random.default_rng(seed)
-    audio = 0.05 * generator.standard_normal((rows, samples))
-    for row, period in zip(audio, generator.integers(40, 160, rows), strict=True):
-        row[::period] += 0.5
-    return jnp.asarray(audio, jnp.float32)
 
 
 @eqx.filter_jit
@@ -65,36 +38,6 @@ def similarity(speaker_encoder, recorded, generated, rate=RATE):
     """The similarity, and its gradients with respect to both arguments."""
     function = lambda *pair: speaker_similarity(speaker_encoder, *pair, sample_rate=rate)  # noqa: E731
     return jax.value_and_grad(function, argnums=(0, 1))(recorded, generated)
-
-
-class Blocked(eqx.Module):
-    """An encoder in which no gradient passes one place of the path from the waveform to the embedding."""
-
-    encoder: Any
-    place: str = eqx.field(static=True)
-
-    @property
-    def config(self):
-        return self.encoder.config
-
-    def __call__(self, audio):
-        if self.place == "waveform":
-            return self.encoder(lax.stop_gradient(audio))
-        if self.place == "embedding":
-            return lax.stop_gradient(self.encoder(audio))
-        mels = read_mels(audio, self.config, self.encoder.torch_spec)
-        if self.place == "mels":
-            return unit_length(self.encoder.embed_mels(lax.stop_gradient(mels)))
-        # The rest of the network, whose input is the logarithm.
-        plain = replace(self.config, network=replace(self.config.network, log_input=False))
-        rest = copy.copy(self.encoder)
-        object.__setattr__(rest, "config", plain)
-        logs = jnp.log(mels + 1e-6)
-        hidden = lax.stop_gradient(logs) if self.place == "logarithm" else lax.stop_gradient(instance_norm(logs))
-        return unit_length(rest.embed_mels(hidden))
-
-
-PLACES = ("waveform", "mels", "logarithm", "instance norm", "embedding")
 
 
 def losses(audio, speaker_encoder, weights=WEIGHTS):
@@ -129,12 +72,28 @@ def test_a_gradient_that_stops_is_caught(place):
     np.testing.assert_allclose(metrics["speaker_similarity"], right["speaker_similarity"], atol=1e-3)
 
 
-def test_gradients_are_the_differences_of_the_loss():
-    # Batch norm computes in float32, so the steps are large enough for its rounding.
-    audio, target, step = voiced(0), voiced(1), 5e-3 * voiced(2)
-    slope = float(jnp.sum(similarity(encoder(), target, audio)[1][1] * step))
-    above, below = (float(similarity(encoder(), target, audio + sign * step)[0]) for sign in (1, -1))
-    assert slope == pytest.approx((above - below) / 2, rel=0.01) and abs(slope) > 1e-4
+def slopes(speaker_encoder, rate=RATE, step=1e-6):
+    """The slope of the similarity along a random direction in float64: of its gradient, and of its differences."""
+    with jax.enable_x64(True):
+        target, audio, direction = (jnp.asarray(np.asarray(voiced(seed), np.float64)) for seed in (1, 0, 2))
+        _, (_, gradient) = similarity(speaker_encoder, target, audio, rate)
+        above, below = (similarity(speaker_encoder, target, audio + h * direction, rate)[0] for h in (step, -step))
+        assert gradient.dtype == above.dtype == jnp.float64
+        return float(jnp.sum(gradient * direction)), float(above - below) / (2 * step)
+
+
+@pytest.mark.parametrize("rate", [RATE, pytest.param(22050, marks=pytest.mark.slow)])
+def test_gradients_are_the_differences_of_the_loss(rate):
+    of_gradient, measured = slopes(encoder(), rate)
+    assert of_gradient == pytest.approx(measured, rel=1e-4) and abs(measured) > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["half", "float32"])
+def test_gradients_that_are_not_the_differences_are_caught(place):
+    # Control: the gradient of a part of the waveform, and differences of values that are rounded to float32.
+    of_gradient, measured = slopes(Blocked(encoder(), place))
+    assert of_gradient and of_gradient != pytest.approx(measured, rel=1e-3)
 
 
 def test_gradients_of_losses_add():
@@ -154,6 +113,18 @@ def test_a_loss_with_its_gradient_has_the_value_and_slope_of_the_loss():
     np.testing.assert_allclose(jax.grad(lambda x: 2 * with_gradient(function, x)[0])(x), [6, 24])
 
 
+def test_the_similarity_is_the_mean_cosine_of_embeddings_of_single_clips():
+    embed = eqx.filter_jit(functools.partial(encoder(), normalize=False))
+    recorded, generated = (
+        np.stack([np.asarray(embed(row[None])[0], np.float64) for row in voiced(seed)]) for seed in (1, 0)
+    )
+    norms = np.linalg.norm(recorded, axis=1) * np.linalg.norm(generated, axis=1)
+    expected = np.mean(np.sum(recorded * generated, axis=1) / norms)
+    np.testing.assert_allclose(similarity(encoder(), voiced(1), voiced(0))[0], expected, atol=1e-6)
+    # Control: without normalisation, the products have other values.
+    assert abs(np.mean(np.sum(recorded * generated, axis=1)) - expected) > 1e-3
+
+
 def test_the_recording_gets_no_gradient():
     _, (of_recorded, of_generated) = similarity(encoder(), voiced(1), voiced(0))
     assert not np.asarray(of_recorded).any() and np.asarray(of_generated).any()
@@ -163,25 +134,84 @@ def adam():
     return adamw(OptimizerConfig(learning_rate=3e-3, weight_decay=0.0), steps_per_epoch=1000)
 
 
-def raised(speaker_encoder, steps=60):
+def raised(speaker_encoder, recorded, audio, steps=200):
     """The similarity before and after steps along its gradient that change the waveform alone."""
-    audio, optimizer = voiced(0), adam()
+    optimizer, values = adam(), []
     state = optimizer.init(audio)
-    values = []
     for _ in range(steps):
-        value, (_, gradient) = similarity(speaker_encoder, voiced(1), audio)
+        value, (_, gradient) = similarity(speaker_encoder, recorded, audio)
         values.append(float(value))
         updates, state = optimizer.update(-gradient, state, audio)
         audio = optax.apply_updates(audio, updates)
-    return values[0], float(similarity(speaker_encoder, voiced(1), audio)[0])
+    return values[0], float(similarity(speaker_encoder, recorded, audio)[0])
+
+
+def spoken(seed, clips=3):
+    """Clips of four voices, `(4, clips, samples)`: tones of three frequencies begin and end at random in noise."""
+    generator, samples = np.random.default_rng(seed), 2 * SAMPLES
+    frequencies = np.array([[400, 1500, 3000], [700, 2000, 4500], [1000, 2600, 6000], [250, 1100, 5200]])
+    phases = 2 * np.pi * generator.uniform(size=(4, clips, 3, 1))
+    tones = np.sin(2 * np.pi * frequencies[:, None, :, None] * np.arange(samples) / RATE + phases)
+    gates = np.repeat(generator.integers(0, 2, (4, clips, 3, samples // 256)), 256, axis=-1)
+    audio = 0.1 * np.sum(gates * tones, axis=2) + 0.02 * generator.standard_normal((4, clips, samples))
+    return jnp.asarray(audio, jnp.float32)
+
+
+@functools.cache
+def trained_encoder(steps=60):
+    """An encoder that tells the voices of `spoken` apart."""
+    model, statistics = without_state(encoder())
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    optimizer = adamw(OptimizerConfig(learning_rate=1e-2, weight_decay=0.0), steps_per_epoch=1000)
+    state = optimizer.init(params)
+
+    @eqx.filter_jit
+    def step(params, statistics, state, audio):
+        def loss(params):
+            embeddings, new = eqx.combine(params, static)(audio, statistics, normalize=False)
+            return ge2e_softmax_loss(embeddings, jnp.asarray(10.0), jnp.asarray(-5.0)), new
+
+        gradient, new = jax.grad(loss, has_aux=True)(params)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), new, state
+
+    for seed in range(steps):
+        params, statistics, state = step(params, statistics, state, spoken(seed))
+    return with_state(eqx.combine(params, static), statistics)
 
 
 def test_steps_along_the_gradient_raise_the_similarity():
-    before, after = raised(encoder())
+    before, after = raised(encoder(), voiced(1), voiced(0), steps=60)
     assert 1 - after < 0.3 * (1 - before)
     # Control: without a gradient, nothing changes.
-    before, after = raised(Blocked(encoder(), "mels"), steps=5)
+    before, after = raised(Blocked(encoder(), "mels"), voiced(1), voiced(0), steps=5)
     assert before == after
+
+
+@pytest.mark.slow
+def test_steps_along_the_gradient_raise_the_similarity_of_a_trained_encoder():
+    clips, others = spoken(1000), spoken(1001)
+    first, second = map(eqx.filter_jit(trained_encoder()), (clips, others))
+    cosines = jnp.einsum("iad,jbd->ij", first, second) / 9
+    of_same = jnp.mean(jnp.diagonal(cosines))
+    assert of_same - (jnp.sum(cosines) - 4 * of_same) / 12 > 0.6
+    target, other = np.unravel_index(np.argmin(cosines), cosines.shape)
+    before, after = raised(trained_encoder(), clips[target, :1], clips[other, :1])
+    assert before < 0.5 and after > 0.9
+    # Control: the front end of the paper's code.
+    before, after = raised(Blocked(trained_encoder(), "mels"), clips[target, :1], clips[other, :1], steps=20)
+    assert before == after
+
+
+@pytest.mark.slow
+def test_steps_along_the_gradient_raise_the_similarity_of_a_released_encoder(tmp_path, real_clips):
+    network = resemblyzer(tmp_path)
+    paths = [min((real_clips / "vctk" / speaker).glob("*.flac")) for speaker in ("p245", "p228")]
+    audio = [read_audio(path, RATE).samples for path in paths]
+    recorded, other = (jnp.asarray(one[None, len(one) // 3 :][:, :8192]) for one in audio)
+    before, after = raised(network, recorded, other)
+    # The components of the embeddings are positive, so those of different speakers have cosines around 0.5.
+    assert before < 0.7 and after > 0.95
 
 
 def test_embeddings_do_not_depend_on_the_batch():
@@ -189,7 +219,7 @@ def test_embeddings_do_not_depend_on_the_batch():
     call = eqx.filter_jit(lambda model, *arguments: model(*arguments))
     alone = call(encoder(), one)
     together = call(encoder(), jnp.concatenate([one, 5 * two]))
-    np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+    np.testing.assert_allclose(together[:1], alone, atol=1e-6)
     # Control: with statistics of the batch, they do, and calls return other running statistics.
     trained, state = without_state(encoder())
     alone, first = call(trained, one, state)
@@ -199,6 +229,37 @@ def test_embeddings_do_not_depend_on_the_batch():
     assert any(changed) and len(jax.tree.leaves(second)) == len(changed)
     with pytest.raises(ConfigError, match="state is None"):
         speaker_similarity(trained, one, two, sample_rate=RATE)
+
+
+def test_the_encoder_is_bit_identical_after_100_steps():
+    optimizer = OptimizerConfig(learning_rate=1e-2, weight_decay=0.01)
+    learner = Learner.create(Conv1d(1, 1, 9, padding=4, key=jax.random.key(0)), optimizer, steps_per_epoch=1000)
+
+    @eqx.filter_jit(donate="all-except-first")
+    def step(speaker_encoder, learner):
+        def loss(params):
+            generated = learner.combine(params)(voiced(0)[..., None])[..., 0]
+            return -9 * speaker_similarity(speaker_encoder, voiced(1), generated, sample_rate=RATE)
+
+        value, gradient = jax.value_and_grad(loss)(learner.params)
+        return learner.update(gradient), value
+
+    frozen, values = encoder(), []
+    before = digest(frozen)
+    for _ in range(100):
+        learner, value = step(frozen, learner)
+        values.append(float(value))
+    assert digest(frozen) == before and values[-1] < values[0] - 1e-3
+    # Controls: a learner of the encoder itself changes it by weight decay alone, and a donated encoder is freed.
+    update = eqx.filter_jit(lambda one: one.update(jax.tree.map(jnp.zeros_like, one.params)))
+    decayed = Learner.create(frozen, optimizer, steps_per_epoch=1000)
+    for _ in range(100):
+        decayed = update(decayed)
+    assert digest(decayed.model) != before
+    copy = jax.tree.map(jnp.copy, eqx.filter(frozen, eqx.is_array))
+    jax.jit(lambda state: jax.tree.map(lambda leaf: 1 * leaf, state), donate_argnums=0)((jnp.zeros(3), copy))
+    assert any(leaf.is_deleted() for leaf in jax.tree.leaves(copy))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(eqx.filter(frozen, eqx.is_array)))
 
 
 def test_an_encoder_that_is_trained_collapses():
@@ -227,8 +288,18 @@ def test_an_encoder_that_is_trained_collapses():
     assert 1 - mean_cosine(params) < 0.7 * (1 - before)
 
 
-def test_the_level_does_not_matter_and_silence_is_finite():
-    assert float(similarity(encoder(), voiced(0), 0.1 * voiced(0))[0]) > 0.99
+def test_the_level_does_not_matter(monkeypatch):
+    audio = voiced(0, 8192)  # the segments of YourTTS
+    assert read_mels(audio, ENCODER).shape == (2, 52, 16)
+    found = eqx.filter_jit(lambda model, audio: model(audio))
+    assert float(jnp.sum(found(encoder(), audio) * found(encoder(), 0.1 * audio), axis=-1).min()) > 0.999
+    # Control: without instance norm, it does.
+    monkeypatch.setattr(resnet, "instance_norm", lambda x, count=None: x)
+    found = eqx.filter_jit(lambda model, audio: model(audio))
+    assert float(jnp.sum(found(encoder(), audio) * found(encoder(), 0.1 * audio), axis=-1).min()) < 0.99
+
+
+def test_silence_is_finite_and_left_out(monkeypatch):
     silence = jnp.zeros_like(voiced(0))
     gradient, metrics = audio_gradient(silence, encoder())
     assert np.isfinite(np.asarray(gradient)).all() and np.isfinite(float(metrics["speaker_similarity"]))
@@ -238,12 +309,21 @@ def test_the_level_does_not_matter_and_silence_is_finite():
     twice = similarity(encoder(), jnp.tile(half[:1], (2, 1)), jnp.tile(voiced(1)[:1], (2, 1)))[0]
     np.testing.assert_allclose(found, twice, rtol=1e-5)
     assert np.asarray(gradient[0]).any() and not np.asarray(gradient[1]).any()
+    # Control: the logarithm of silence is infinite.
+    monkeypatch.setattr(resnet, "_LOG_GUARD", 0.0)
+    assert not np.isfinite(eqx.filter_jit(lambda model, audio: model(audio))(encoder(), silence)).any()
 
 
-@pytest.mark.parametrize("rate", [22050, 44100, 8000])
+@pytest.mark.parametrize("rate", [22050, 44100, pytest.param(8000, marks=pytest.mark.slow)])
 def test_the_gradient_passes_through_the_resampling(rate):
     _, (_, gradient) = similarity(encoder(), voiced(1), voiced(0), rate)
     assert float(jnp.linalg.norm(gradient)) > 1e-5
+
+
+@pytest.mark.slow
+def test_a_gradient_that_stops_after_the_resampling_is_caught():
+    _, (_, gradient) = similarity(Blocked(encoder(), "waveform"), voiced(1), voiced(0), 22050)
+    assert not np.asarray(gradient).any()
 
 
 def test_encoders_that_cannot_be_used_are_rejected():

@@ -33,11 +33,13 @@ from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import METRICS, Validation
 from jaxvoice.models.vits.warm_start import load_discriminators
 from jaxvoice.training.compiled_step import CompiledStep, compiler_options
+from jaxvoice.training.learner import Learner
 from jaxvoice.training.loop import LoopConfig, fit
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.parallel import data_mesh, on_one_device, replicate, shard_batch
 from jaxvoice.training.training_state import Skeleton, array_names
 from jaxvoice.weights import count_parameters, named_arrays
+from tests.models.vits.frozen_encoder import PLACES, Blocked, digest
 from tests.models.vits.small import SMALL
 
 # Fewer layers than in other tests, because a program of the whole step takes long to compile.
@@ -116,9 +118,9 @@ def random_state(task):
 
 @functools.cache
 def trained(steps=3):
-    """The states before and after `steps` steps, the metrics, and the bytes of the encoder before."""
+    """The states before and after `steps` steps, the metrics, and the digest of the encoder before."""
     task = task_of()
-    before = {name: np.asarray(array).copy() for name, array in named_arrays(encoder()).items()}
+    before = digest(encoder())
     state = random_state(task)
     skeleton, mesh = Skeleton(state), data_mesh(jax.devices()[:1])
     program = CompiledStep(task, skeleton, mesh)
@@ -144,72 +146,90 @@ def test_a_step_changes_all_networks_and_lowers_the_losses():
     assert not np.array_equal(moved, named_arrays(after.generator.model)["flow.flows.0.pre.bias"])
 
 
+def like_the_encoder(tree):
+    """The names of arrays in `tree` that have the names or the shapes of arrays of the encoder alone."""
+    convolutions = {array.shape for name, array in named_arrays(encoder()).items() if name.endswith("conv1.weight")}
+    arrays = eqx.filter(tree, eqx.is_array)
+    pairs = zip(array_names(arrays), jax.tree.leaves(arrays), strict=True)
+    return [name for name, leaf in pairs if leaf.shape in convolutions or "torch_spec" in name or "se.fc" in name]
+
+
 def test_the_speaker_encoder_does_not_change_and_is_not_in_the_state():
     task, state, _, metrics, before = trained()
-    after = named_arrays(task.constants)
-    assert before.keys() == after.keys()
-    for name, array in before.items():
-        np.testing.assert_array_equal(np.asarray(after[name]), array, err_msg=name)
-    arrays = eqx.filter(state, eqx.is_array)
-    names, leaves = array_names(arrays), jax.tree.leaves(arrays)
-    ours = {leaf.shape for name, leaf in zip(names, leaves, strict=True) if leaf.ndim == 4}
-    assert not any("torch_spec" in name or "se.fc" in name for name in names)
-    theirs = {np.shape(array) for name, array in before.items() if name.endswith("conv1.weight")}
-    assert theirs and not theirs & ours
+    assert digest(task.constants) == before
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(eqx.filter(task.constants, eqx.is_array)))
+    assert not like_the_encoder(state)
     assert all(one["speaker_gradient"] > 0 and one["mel_gradient"] > 0 for one in metrics)
     assert not task.warnings(metrics[0])
 
 
 def test_a_learner_with_the_encoder_would_change_it():
     # Control: weight decay changes an encoder that is part of the trained tree, although its gradients are zero.
-    from jaxvoice.training.learner import Learner
-
     learner = Learner.create(encoder(), OPTIMIZER, steps_per_epoch=10)
-    after = learner.update(jax.tree.map(jnp.zeros_like, learner.params)).model
-    old, new = named_arrays(encoder()), named_arrays(after)
-    assert any(not np.array_equal(old[name], new[name]) for name in old)
+    assert {name.split(".")[0] for name in like_the_encoder(learner)} == {"model", "optimizer_state"}
+    update = eqx.filter_jit(lambda one: one.update(jax.tree.map(jnp.zeros_like, one.params)))
+    assert digest(update(learner).model) != digest(encoder())
     frozen = Learner.create(encoder(), OPTIMIZER, steps_per_epoch=10, frozen=("conv1",))
     assert len(jax.tree.leaves(frozen.params)) < len(jax.tree.leaves(learner.params))
 
 
 @pytest.mark.slow
 def test_every_loss_reaches_its_networks_only():
-    task = task_of()
-    state, model = random_state(task), MODEL
+    state, model, options = random_state(task_of()), MODEL, compiler_options()
     inputs = step_inputs(batch_of(noise_store()), model)
     noise = draw_noise(inputs, model, key=jax.random.key(2))
     recorded = recorded_segments(inputs, noise.starts, model)
-    discriminators, speaker_encoder = state.discriminators.model, encoder()
     params, static = eqx.partition(state.generator.model, eqx.is_inexact_array)
 
-    @functools.partial(jax.jit, compiler_options=compiler_options())
-    def gradients(params):
-        def run(params):
-            network = eqx.combine(params, static)
-            generated = generate(network, inputs, noise, key=jax.random.key(3))
-            return generator_losses(
-                discriminators, recorded, generated, CONFIG.loss_weights, model, speaker_encoder=speaker_encoder
-            )[0]
+    @functools.partial(jax.jit, compiler_options=options)
+    def forward(params):
+        run = lambda params: generate(eqx.combine(params, static), inputs, noise, key=jax.random.key(3))  # noqa: E731
+        return jax.vjp(run, params)
 
-        losses, pull = jax.vjp(run, params)
-        found = {}
-        for name in losses:
-            cotangent = {other: jnp.float32(other == name) for other in losses}
-            (gradient,) = pull(cotangent)
-            found[name] = jnp.stack([_size(getattr(gradient, module)) for module in MODULES])
-        return found
+    @functools.partial(jax.jit, compiler_options=options)
+    def pulled(pull, cotangent):
+        (gradient,) = pull(cotangent)
+        return jnp.stack([_size(getattr(gradient, module)) for module in MODULES]), gradient.waveform_decoder
 
-    sizes = gradients(params)
-    reached = {
-        name: {module for module, size in zip(MODULES, np.asarray(row), strict=True) if size}
-        for name, row in sizes.items()
-    }
+    def found(generated, speaker_encoder, weights=CONFIG.loss_weights):
+        discriminators = state.discriminators.model
+        return generator_losses(discriminators, recorded, generated, weights, model, speaker_encoder=speaker_encoder)[0]
+
+    def total(generated, speaker_encoder, weights):
+        return sum(found(generated, speaker_encoder, weights).values())
+
+    generated, pull = forward(params)
+    of_loss = eqx.filter_jit(lambda one, name, encoder: jax.grad(lambda one: found(one, encoder)[name])(one))
+    of_total = eqx.filter_jit(lambda one, encoder, weights: jax.grad(total)(one, encoder, weights))
+
+    def reached(name, speaker_encoder):
+        sizes = np.asarray(pulled(pull, of_loss(generated, name, speaker_encoder))[0])
+        return {module for module, size in zip(MODULES, sizes, strict=True) if size}
+
     of_segment = {"posterior_encoder", "waveform_decoder"}
-    assert reached == {
+    expected = {
         **dict.fromkeys(("adversarial", "feature", "mel", "speaker"), of_segment),
         "kl": {"emb_l", "text_encoder", "posterior_encoder", "flow"},
         "durations": {"duration_predictor"},
     }
+    names = jax.eval_shape(lambda one: found(one, encoder()), generated)
+    assert {name: reached(name, encoder()) for name in names} == expected
+    # Control: where the gradient stops on the way to the embedding, the speaker consistency loss trains nothing.
+    for place in PLACES:
+        assert reached("speaker", Blocked(encoder(), place)) == set(), place
+    # The gradients with and without the loss differ by that of the loss.
+    silent = replace(CONFIG.loss_weights, speaker=0.0)
+    decoders = [
+        pulled(pull, cotangent)[1]
+        for cotangent in (
+            of_total(generated, encoder(), CONFIG.loss_weights),
+            of_total(generated, encoder(), silent),
+            of_loss(generated, "speaker", encoder()),
+        )
+    ]
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(decoders[0]))
+    for both, without, speaker in zip(*map(jax.tree.leaves, decoders), strict=True):
+        np.testing.assert_allclose(both - without, speaker, atol=1e-5 * largest)
 
 
 def _size(tree):
@@ -249,9 +269,20 @@ def test_warnings_name_losses_without_a_gradient():
 
 
 def test_the_full_model_trains_the_networks_of_the_release_alone():
-    config = preset("yourtts")
-    networks = eqx.filter_eval_shape(VITS, config, key=jax.random.key(0))
-    assert count_parameters(networks) == 40_068_928 + 4 * len(config.languages)
+    config, key = preset("yourtts"), jax.random.key(0)
+    hasp = eqx.filter_eval_shape(build, speaker_encoders.preset("hasp"), key=key)
+    weights = LossWeights(speaker=9.0)
+    task = VITSTask(TrainingConfig(config, loss_weights=weights), steps_per_epoch=1, speaker_encoder=hasp)
+    generator = eqx.filter_eval_shape(task.init, key=key).generator
+    trained = 40_068_928 + 4 * len(config.languages)
+    moments = sum(leaf.size for leaf in jax.tree.leaves(generator.optimizer_state) if leaf.ndim)
+    assert count_parameters(generator.model) == trained and moments == 2 * trained
+    # Control: with the encoder in the trained tree, there are moments of its 8 million parameters.
+    both = eqx.filter_eval_shape(
+        lambda pair: Learner.create(pair, OPTIMIZER, steps_per_epoch=1), (generator.model, hasp)
+    )
+    moments = sum(leaf.size for leaf in jax.tree.leaves(both.optimizer_state) if leaf.ndim)
+    assert moments > 2 * (trained + 8_028_492)
     discriminators = eqx.filter_eval_shape(VITSDiscriminators, config.discriminators, key=jax.random.key(0))
     assert count_parameters(discriminators) == 46_747_132
 
