@@ -161,6 +161,18 @@ class CheckpointLayout(abc.ABC):
         """
         return {}
 
+    def released_files(self, config: Any, folder: Path, beside: Path) -> dict[str, bytes]:
+        """The contents of other files of the implementation, such as names of speakers, by file name.
+
+        Exports write them beside the weights.
+
+        **Arguments:** `config`, the configuration of the model; `folder`, the model folder; `beside`, the folder of the
+        export. Files that it contains already, with the same content, are left out.
+
+        **Raises:** `CheckpointError` for a file in `beside` that describes another model.
+        """
+        return {}
+
     def expresses(self, config: Any) -> bool:
         """Whether models of `config` that were not imported are exported in this layout."""
         return True

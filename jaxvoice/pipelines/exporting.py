@@ -46,7 +46,8 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
 
     The configuration, with the mel contract, is written to `config.json` in the folder of the file, where
     `import_model` and `compare` find it. An existing `config.json` is kept if the file has the same mel contract with
-    it. If the layout has configuration files, `config.json` also contains their keys.
+    it. If the layout has configuration files, `config.json` also contains their keys. Other files of the layout, such
+    as the names of languages and speakers, are written beside it.
 
     A state dict for training, such as that of RAVE, also contains the discriminators in `training.safetensors`. If
     there are none, they are initialised, and a warning is printed.
@@ -57,7 +58,8 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
     **Returns:** the number of tensors written.
 
     **Raises:** `CheckpointError` or `ConfigError` if the model folder is missing or damaged, if the file exists or
-    cannot be written, if its suffix is that of another format, or if `config.json` beside it describes another model.
+    cannot be written, if its suffix is that of another format, or if `config.json` or another file beside it describes
+    another model.
     """
     folder, to = find_model_folder(folder), Path(to).expanduser()
     format = _format(to, format)
@@ -88,6 +90,7 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
             tensors = _joined(tensors, stored.renamed(migrated.training_tensors(stored)))
         specs = {name: Spec(info.shape, info.dtype) for name, info in tensors.infos().items()}
         plan = exporter.plan_export(config, layout, specs, str(weights))
+        others = exporter.released_files(config, folder, to.parent)
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
@@ -97,6 +100,9 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
         _write(to, format, layout, plan, tensors)
     try:
         _write_config(to.parent / CONFIG_FILE, to, family, exporter, config)
+        for name, content in others.items():
+            with atomic_write(to.parent / name) as output:
+                output.write(content)
     except JaxvoiceError:
         to.unlink()
         raise

@@ -19,14 +19,9 @@ from jaxvoice.models.checkpoint_layout import (
     plan_weights,
 )
 from jaxvoice.models.family import Family
-from jaxvoice.models.vits.config import (
-    PRESETS,
-    VITSConfig,
-)
+from jaxvoice.models.vits.config import PRESETS, VITSConfig
 from jaxvoice.models.vits.released_config import MOST_BYTES, FoundNetwork, find_network
-from jaxvoice.models.vits.released_settings import (
-    is_coqui,
-)
+from jaxvoice.models.vits.released_settings import is_coqui
 from jaxvoice.models.vits.speakers import speakers_beside
 from jaxvoice.models.vits.weights import (
     DISCRIMINATOR_RULES,
@@ -89,6 +84,12 @@ class _VITSLayout(CheckpointLayout):
             side_files=side_files,
             **about,
         )
+
+    def released_files(self, config: VITSConfig, folder: Path, beside: Path) -> dict[str, bytes]:
+        """The ids of languages and speakers, or the vectors of speakers, in coqui's files."""
+        from jaxvoice.models.vits.released_export import side_files
+
+        return side_files(config, folder, beside)
 
 
 class CoquiVITSLayout(_VITSLayout):

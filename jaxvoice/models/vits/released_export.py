@@ -1,10 +1,19 @@
-"""The configurations of coqui and of the original for exported models. Does not import jax."""
+"""The configurations of coqui and of the original for exported models, and coqui's files of languages and speakers.
 
+Does not import jax.
+"""
+
+import json
+from pathlib import Path
 from typing import Any
 
+from jaxvoice.config import parse_json, read_text
 from jaxvoice.dsp.mel_config import MelConfig
+from jaxvoice.errors import CheckpointError, JaxvoiceError
 from jaxvoice.models.vits.config import MEL, VITSConfig, WaveNetConfig
+from jaxvoice.models.vits.released_config import LANGUAGES_FILE, MOST_BYTES
 from jaxvoice.models.vits.released_settings import read_coqui, read_original
+from jaxvoice.models.vits.speakers import IDS_FILE, SPEAKERS_FILE, speakers_beside
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
 
 _CLEANERS = {"multilingual": "multilingual_cleaners", "lowercase": "basic_cleaners", "spaces": None}
@@ -138,3 +147,41 @@ def original_config(config: VITSConfig) -> dict[str, Any]:
     }
     expected: MelConfig = read_original(table).mel
     return table if expected == mel and mel.magnitude_floor == MEL.magnitude_floor else {}
+
+
+def side_files(config: VITSConfig, folder: Path, beside: Path) -> dict[str, bytes]:
+    """The files of a bundle of coqui beside an export: `language_ids.json`, and `speaker_ids.json` with the ids of a
+    table of speakers or `speakers.json` with vectors, if the model folder `folder` has names.
+
+    Files with the same content in `beside`, the folder of the export, are left out.
+
+    **Raises:** `CheckpointError` for files in `beside` with another content, or in another form of coqui's.
+    """
+    files = {}
+    if config.languages:
+        ids = {name: number for number, name in enumerate(config.languages)}
+        path = beside / LANGUAGES_FILE
+        if not path.exists():
+            files[LANGUAGES_FILE] = (json.dumps(ids, ensure_ascii=False) + "\n").encode()
+        elif parse_json(path, read_text(path, MOST_BYTES)) != ids:
+            raise _of_another_model(path)
+    speakers = speakers_beside(folder, config).get(SPEAKERS_FILE)
+    if speakers is None:
+        return files
+    path = beside / (IDS_FILE if config.num_speakers else SPEAKERS_FILE)
+    try:
+        found = speakers_beside(beside, config).get(SPEAKERS_FILE)
+    except JaxvoiceError as failure:
+        raise _of_another_model(path) from failure
+    if found is None:
+        files[path.name] = speakers
+    elif found != speakers:
+        raise _of_another_model(path)
+    return files
+
+
+def _of_another_model(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path.parent} contains languages or speakers of another model, in {path.name} or a file in its place. Export "
+        "to another folder, or remove the file."
+    )

@@ -18,7 +18,10 @@ from jaxvoice.weights.formats import PickleArchive, open_archive
 SPEAKERS_FILE = "speakers.json"
 """The file of the speakers in a model folder: `{name: id}`, or a `SpeakerTable` with a vector for each speaker."""
 
-_ID_FILES = ("speaker_ids.json", "speaker_ids.pth", SPEAKERS_FILE, "speakers.pth")
+IDS_FILE = "speaker_ids.json"
+"""coqui's file of the ids of a table of speakers, `{name: id}`."""
+
+_ID_FILES = (IDS_FILE, "speaker_ids.pth", SPEAKERS_FILE, "speakers.pth")
 _VECTOR_FILES = (SPEAKERS_FILE, "speakers.pth")
 _MOST_BYTES = 2**30
 

@@ -348,9 +348,61 @@ def test_bundles_of_coqui_are_imported_and_exported(tmp_path, spelling, discrimi
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(("speaker_encoder", "audio_"))}
     assert set(again) == set(kept)
     assert all(torch.equal(again[name], tensor) for name, tensor in kept.items())
-    (tmp_path / "export" / "language_ids.json").write_text('{"en": 1, "pt": 0}', encoding="utf-8")
     assert jaxvoice.import_model(tmp_path / "export", tmp_path / "second").family == "vits"
     assert FAMILY.load_network(tmp_path / "second")[1] == config
+
+
+def test_exports_contain_the_languages_and_speakers_of_a_bundle(tmp_path):
+    bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False))
+    jaxvoice.import_model(bundle, tmp_path / "model")
+    export = tmp_path / "export"
+    jaxvoice.export_model(tmp_path / "model", export / "model_file.pth")
+    assert json.loads((export / "language_ids.json").read_text(encoding="utf-8")) == {"pt": 0, "en": 1}
+    rows = json.loads((export / "speakers.json").read_text(encoding="utf-8"))
+    assert {name: (row["name"], *row["embedding"][:2]) for name, row in rows.items()} == {
+        "p1": ("p1", 2.0, 2.0),
+        "p2": ("p2", 5.0, 5.0),
+    }
+    # The names are those of the files, not of the configuration of jaxvoice.
+    table = coqui_config()
+    table["datasets"] = []
+    (export / "config.json").write_text(json.dumps(table), encoding="utf-8")
+    jaxvoice.import_model(export, tmp_path / "second")
+    assert FAMILY.load_network(tmp_path / "second")[1] == FAMILY.load_network(tmp_path / "model")[1]
+    for name in ("speakers.json", "model.safetensors"):
+        assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+
+
+def test_exports_keep_files_of_the_same_names_only(tmp_path):
+    bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False))
+    jaxvoice.import_model(bundle, tmp_path / "model")
+    names = ("language_ids.json", "speakers.json", "config.json")
+    before = {name: (bundle / name).read_bytes() for name in names}
+    jaxvoice.export_model(tmp_path / "model", bundle / "again.pth")
+    assert {name: (bundle / name).read_bytes() for name in names} == before
+    for name, content in (
+        ("language_ids.json", '{"en": 0, "pt": 1}'),
+        ("speakers.json", '{"a": {"name": "p1", "embedding": [1, 2, 3]}}'),
+        ("speakers.json", json.dumps({"a": {"name": "p1", "embedding": [2.0] * 10}})),
+    ):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / name).write_text(content, encoding="utf-8")
+        with pytest.raises(CheckpointError, match=rf"of another model, in {name} or .*Export to another folder"):
+            jaxvoice.export_model(tmp_path / "model", tmp_path / "other" / "x.pth")
+        assert [path.name for path in (tmp_path / "other").iterdir()] == [name]
+        (tmp_path / "other" / name).unlink()
+
+
+def test_exports_contain_the_ids_of_a_table_of_speakers(tmp_path, original):
+    original_checkpoint(tmp_path, original[0], discriminators=False)
+    (tmp_path / "speaker_ids.json").write_text('{"b": 2, "a": 0}', encoding="utf-8")
+    jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
+    jaxvoice.export_model(tmp_path / "model", tmp_path / "export" / "G_10.pth")
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [
+        *("G_10.pth", "config.json", "speaker_ids.json")
+    ]
+    jaxvoice.import_model(tmp_path / "export" / "G_10.pth", tmp_path / "second")
+    assert json.loads((tmp_path / "second" / "speakers.json").read_text(encoding="utf-8")) == {"a": 0, "b": 2}
 
 
 @pytest.mark.parametrize(
