@@ -200,13 +200,20 @@ def _check_finite(path: Path, samples: Float32[np.ndarray, "*samples"]) -> None:
 
 def _check_cancellation(path: Path, samples: np.ndarray, mono: np.ndarray) -> None:
     """Raise `AudioError` if the mean `mono` of the channels lacks the sound that the channels have."""
-    power = samples.var(axis=0, dtype=np.float64)
+    power = _variance(samples)
     uncorrelated = float(power.sum()) / samples.shape[1] ** 2
-    if power.max() > SILENCE**2 and float(mono.var(dtype=np.float64)) < _LOWEST_SHARE * uncorrelated:
+    if power.max() > SILENCE**2 and float(_variance(mono)) < _LOWEST_SHARE * uncorrelated:
         raise AudioError(
             f"{path} has {samples.shape[1]} channels that cancel each other in their mean, so one of them is inverted; "
             "export one channel."
         )
+
+
+def _variance(samples: np.ndarray) -> Any:
+    """`samples.var(axis=0, dtype=float64)`, without an array of float64 as large as a long recording."""
+    mean = samples.mean(axis=0, dtype=np.float64)
+    blocks = (samples[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK))
+    return sum(np.square(block - mean).sum(axis=0) for block in blocks) / len(samples)
 
 
 def _check_path(path: str | Path) -> Path:

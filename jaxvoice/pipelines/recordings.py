@@ -103,7 +103,7 @@ def _clipped_share(samples: Float32[np.ndarray, " samples"], peak: float) -> flo
         extreme = signal.max()
         if extreme < 0.9 * peak:
             continue
-        edges = np.diff(np.concatenate([[0], (signal == extreme).astype(np.int8), [0]]))
+        edges = np.diff(np.pad((signal == extreme).astype(np.int8), 1))
         starts, stops = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
         before, after = signal[np.maximum(starts - 2, 0)], signal[np.minimum(stops + 1, len(signal) - 1)]
         runs = stops - starts

@@ -91,7 +91,8 @@ class SpeakerEncoder:
         """The embedding `(dim,)` of a recording, or an array `(n, dim)` of those of a list of recordings.
 
         **Arguments:** `audio`, the path of a file, an `Audio`, or an array `(samples,)` at `sample_rate` Hz; or a list
-        of these. Channels of files are averaged.
+        of these, of any lengths. Channels of files are averaged. Besides a few copies of the recording, the memory does
+        not grow with its length.
 
         **Raises:** `AudioError` for a file that cannot be read, an array without a sample rate, audio that is silent,
         contains NaN, or is shorter than 0.2 s; `CheckpointError` if the encoder returns NaN or infinity. Warns with
@@ -238,7 +239,8 @@ def scaled_to_level(
     """`samples` with the root mean square that `config.level` states; louder ones may keep their level."""
     if config.level is None:
         return samples
-    level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    # Without an array of the squares in float64, which has twice the size of a long recording.
+    level = float(np.sqrt(np.einsum("n,n->", samples, samples, dtype=np.float64) / len(samples)))
     gain = 10 ** (config.level / 20) / max(level, 1e-12)
     return samples if config.only_raise and gain < 1 else samples * np.float32(gain)
 

@@ -10,11 +10,13 @@ import pytest
 import soundfile
 
 import jaxvoice
+from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, MissingExtraError, TextError
 from jaxvoice.models import speaker_encoder
 from jaxvoice.models.vits import FAMILY, VITS, VITSConfig
 from jaxvoice.models.vits.inference import conversion_reach
 from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer
+from jaxvoice.pipelines.speaker_encoder import scaled_to_level
 from jaxvoice.pipelines.vits_arguments import split_text
 from jaxvoice.pipelines.vits_synthesizer import BLANK
 from jaxvoice.text import VITS_SYMBOLS
@@ -334,6 +336,20 @@ def test_voices_of_other_encoders_raise_errors(model, recording):
     ):
         with pytest.raises(ConfigError, match=message):
             model.speak("abc", reference=dataclasses.replace(voice, **changes), language="en")
+
+
+@pytest.mark.slow
+def test_references_of_an_hour_give_the_voice_of_their_windows(model, encoder, recording):
+    hour = np.tile(recording, 1800)
+    voice = model.encode_voice(hour, RATE)
+    assert voice.seconds == 3600
+    audio = scaled_to_level(resample(hour, RATE, ENCODER.sample_rate), ENCODER)
+    window = 250 * ENCODER.mel.hop_length
+    windows = [audio[start : start + window] for start in np.linspace(0, len(audio) - window, 10).astype(int)]
+    expected = eqx.filter_jit(lambda network, rows: network(rows).mean(axis=0))(encoder.network, np.stack(windows))
+    np.testing.assert_allclose(voice.embedding, expected, atol=2e-5)
+    speech = model.speak("abc", reference=hour, sample_rate=RATE, language="en")
+    np.testing.assert_allclose(speech.audio, model.speak("abc", reference=voice, language="en").audio, atol=1e-6)
 
 
 def test_texts_that_cannot_be_read_raise_errors(model):
