@@ -15,7 +15,6 @@ of an unseen speaker, if there is one. The same command resumes a run that was s
 measured yet.
 """
 
-import hashlib
 import sys
 import time
 from collections.abc import Sequence
@@ -44,7 +43,6 @@ from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import RunFolder, inherited_info
-from jaxvoice.weights import named_arrays
 
 NAME = "yourtts_vctk"
 ENCODER_SHARE = 0.25
@@ -154,16 +152,6 @@ def speaker_encoder(experiment: Experiment, started: float) -> SpeakerEncoder:
     return found
 
 
-def encoder_identity(encoder: SpeakerEncoder) -> str:
-    """A SHA-256 of the weights of the encoder."""
-    digest = hashlib.sha256()
-    for name, array in sorted(named_arrays(encoder.network).items()):
-        values = np.asarray(array)
-        digest.update(f"{name} {values.dtype} {values.shape}".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
-
-
 def with_columns(store: Store, experiment: Experiment, encoder: SpeakerEncoder) -> Store:
     """`store` with tokens, languages and the vectors of its recordings."""
     print_once(f"computing the speaker vectors of {len(store)} recordings")
@@ -188,7 +176,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     common.check(experiment)
     corpus, unseen = find_speakers(experiment)
     encoder = speaker_encoder(experiment, started)
-    identity = encoder_identity(encoder)
+    identity = encoder.identity
     if config.encoder_identity not in (None, identity):
         raise ConfigError(
             f"--speaker-encoder is {experiment.speaker_encoder}, the model {identity[:12]}; it should be "

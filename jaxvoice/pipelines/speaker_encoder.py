@@ -10,6 +10,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
+from jaxvoice.config import to_dict
 from jaxvoice.dsp.framing import bucket_size
 from jaxvoice.dsp.mel import bucketed_log_mel
 from jaxvoice.dsp.mel_config import MelConfig, PowerMelConfig
@@ -29,6 +30,7 @@ from jaxvoice.models.speaker_encoder.front_end import unit_length
 from jaxvoice.pipelines.argument_checks import validate_audio
 from jaxvoice.pipelines.recordings import Recording, read_recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
+from jaxvoice.weights.array_names import identity_of
 
 _SHORTEST, _SHORT = 0.2, 1.0  # seconds
 _MOST_ROWS = 16  # windows of a compiled program
@@ -78,6 +80,14 @@ class SpeakerEncoder:
     def dim(self) -> int:
         """Components of an embedding."""
         return self.config.dim
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of the configuration and the weights, which identifies the encoder of a `Voice` and of a training.
+
+        Encoders with the same weights and another sample rate, other mels or another level have other embeddings.
+        """
+        return identity_of(self.network, to_dict(self.config))
 
     @overload
     def embed(

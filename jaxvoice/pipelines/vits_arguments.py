@@ -4,19 +4,22 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from jaxvoice.config import format_value
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, warn_caller
+from jaxvoice.models.speaker_encoder.family import FAMILY as ENCODER_FAMILY
 from jaxvoice.models.vits.config import SamplingConfig
+from jaxvoice.pipelines.speaker_encoder import SpeakerEncoder
 from jaxvoice.pipelines.synthesizer import check_speed
 
 
 def sampling_config(
-    default: SamplingConfig, *, noise_scale: Any, duration_noise_scale: Any, length_scale: Any, speed: float
+    default: SamplingConfig, noise_scale: Any, duration_noise_scale: Any, length_scale: Any, speed: float
 ) -> SamplingConfig:
     """`default` with the scales that are not `None`, and durations divided by `speed`.
 
@@ -83,6 +86,16 @@ def speaker_vector(vector: Any, size: int) -> Float32[np.ndarray, " dim"]:
         raise ConfigError("speaker contains only zeros, NaN or infinity; compute the vector again.")
     # The network reads the direction only. The squares of very large or small values are not in float32.
     return (array / largest).astype(np.float32)
+
+
+def warn_about_encoder(encoder: SpeakerEncoder, folder: Path) -> None:
+    """Warn with `JaxvoiceWarning` if `encoder` is not the one in `folder`, which belongs to the model."""
+    own = SpeakerEncoder(*ENCODER_FAMILY.load_network(folder))
+    if own.identity != encoder.identity:
+        warn_caller(
+            f"encoder is another speaker encoder than that in {folder}, with which the model was trained, so that the "
+            "voices of recordings will probably be wrong. Omit encoder (--encoder)."
+        )
 
 
 def split_text(text: str, most: int) -> list[str]:

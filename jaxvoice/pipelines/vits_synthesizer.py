@@ -1,9 +1,7 @@
 """VITS and YourTTS as a pipeline: text to speech in known voices and in those of recordings, and voice conversion."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -31,12 +29,12 @@ from jaxvoice.pipelines.vits_arguments import (
     speaker_id,
     speaker_vector,
     split_text,
+    warn_about_encoder,
 )
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
 from jaxvoice.text.ipa import text_to_ipa
 from jaxvoice.text.spoken_numbers import spell_numbers
-from jaxvoice.weights.array_names import named_arrays
 
 ENCODER_FOLDER = "speaker_encoder"
 """The folder inside a model folder with the model folder of its speaker encoder."""
@@ -93,15 +91,19 @@ class VITSSynthesizer:
         model folder, if it exists.
 
         **Raises:** `CheckpointError` or `ConfigError` for a missing or damaged model or speaker encoder, or one that
-        does not belong to the model; `MissingExtraError` for a Hub id without the extra `hub`.
+        does not belong to the model; `MissingExtraError` for a Hub id without the extra `hub`. Warns with
+        `JaxvoiceWarning` about an `encoder` that is not the one in the model folder.
         """
         folder = find_model_folder(path)
         network, config = FAMILY.load_network(folder)
         print_notices(folder, FAMILY)
         inside = folder / ENCODER_FOLDER
-        if encoder is None and inside.is_dir() and config.speaker_channels and not config.num_speakers:
-            encoder = inside
-        return cls(network, config, read_speakers(folder, config), encoder=encoder)
+        has_encoder = inside.is_dir() and config.speaker_channels > 0 and not config.num_speakers
+        chosen = inside if encoder is None and has_encoder else encoder
+        model = cls(network, config, read_speakers(folder, config), encoder=chosen)
+        if encoder is not None and has_encoder:
+            warn_about_encoder(model.encoder, inside)
+        return model
 
     def __repr__(self) -> str:
         voices = f"{self.config.num_speakers} speakers" if self.config.num_speakers else "one voice"
@@ -204,13 +206,7 @@ class VITSSynthesizer:
         one, or for a scale, speed or seed out of range; `AudioError` as `SpeakerEncoder.embed` for a reference that is
         silent or too short; `CheckpointError` if the model returns NaN or infinity.
         """
-        sampling = sampling_config(
-            self.config.sampling,
-            noise_scale=noise_scale,
-            duration_noise_scale=duration_noise_scale,
-            length_scale=length_scale,
-            speed=speed,
-        )
+        sampling = sampling_config(self.config.sampling, noise_scale, duration_noise_scale, length_scale, speed)
         return self._synthesize(text, self._spelled, speaker, language, reference, sample_rate, sampling, seed)
 
     def speak_phonemes(
@@ -232,13 +228,7 @@ class VITSSynthesizer:
         The text is not converted: `phonemes` is `"həlˈoʊ"` for a model that reads the IPA. Other arguments,
         results and errors are those of `speak`.
         """
-        sampling = sampling_config(
-            self.config.sampling,
-            noise_scale=noise_scale,
-            duration_noise_scale=duration_noise_scale,
-            length_scale=length_scale,
-            speed=speed,
-        )
+        sampling = sampling_config(self.config.sampling, noise_scale, duration_noise_scale, length_scale, speed)
         return self._synthesize(
             phonemes, lambda text, _: text, speaker, language, reference, sample_rate, sampling, seed
         )
@@ -329,19 +319,9 @@ class VITSSynthesizer:
         if reference is not None:
             raise ConfigError(
                 "reference is given, but the model has a table of speakers and no speaker vectors. Pass the name of a "
-                f"speaker: {listed(self.speakers)}."
+                f"speaker as speaker (jaxvoice speak --speaker): {listed(self.speakers)}."
             )
         return speaker_id(speaker, self._speakers.ids, self.speakers, self.config.num_speakers)
-
-    @cached_property
-    def _identity(self) -> str:
-        """A hash of the weights of the speaker encoder, which identifies the encoder of a `Voice`."""
-        digest = hashlib.sha256()
-        for name, array in sorted(named_arrays(self._encoder.network).items()):
-            values = np.asarray(array)
-            digest.update(f"{name} {values.dtype} {values.shape}".encode())
-            digest.update(values.tobytes())
-        return digest.hexdigest()
 
     @property
     def _encoder(self) -> Any:
@@ -374,7 +354,7 @@ class VITSSynthesizer:
             pitch=None,
             seconds=sum(recording.seconds for recording in recordings),
             references=len(recordings),
-            model=self._identity,
+            model=encoder.identity,
         )
 
     def _voice(self, voice: Any, sample_rate: float | None = None) -> Voice:
@@ -393,8 +373,11 @@ class VITSSynthesizer:
                 f"{self.config.speaker_channels if self._reads_vectors else 'no'} speaker vectors. Compute the voice "
                 "with this model."
             )
-        if self.encoder is not None and voice.model != self._identity:
-            raise ConfigError("The voice was computed by another speaker encoder; compute it again with this model.")
+        if self.encoder is not None and voice.model != self.encoder.identity:
+            raise ConfigError(
+                "The voice was computed by another speaker encoder, or one with other settings; compute it again with "
+                "this model."
+            )
 
     def check_speaker(self, voice: str) -> None:
         """Raise `ConfigError`, with the nearest names, unless `voice` is the name of a known speaker."""

@@ -1,7 +1,5 @@
 """HiFi-VC as a pipeline: speech to the same speech in the voice of a reference recording."""
 
-import hashlib
-import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -36,7 +34,7 @@ from jaxvoice.pipelines.recordings import Recording, read_recording, read_record
 from jaxvoice.pipelines.sources import load_for, print_notices
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
-from jaxvoice.weights.array_names import named_arrays
+from jaxvoice.weights.array_names import identity_of
 
 Pitch = Literal["match", "keep"] | float
 """What happens to the F0 of the source: mapped to the voice's, kept, or shifted by a number of semitones."""
@@ -127,12 +125,7 @@ class VoiceConverter:
         """A hash of the speaker encoder's settings and weights, which identifies the model of a `Voice`."""
         settings = [[getattr(self.config.speaker, name) for name in _SPEAKER_SETTINGS],
                     [getattr(self.config.mel, name) for name in _MEL_SETTINGS]]  # fmt: skip
-        digest = hashlib.sha256(json.dumps(settings).encode())
-        for name, array in sorted(named_arrays(self.network.speaker_encoder).items()):
-            values = np.asarray(array)
-            digest.update(f"{name} {values.dtype} {values.shape}".encode())
-            digest.update(values.tobytes())
-        return digest.hexdigest()
+        return identity_of(self.network.speaker_encoder, settings)
 
     def encode_voice(self, reference: Any, sample_rate: float | None = None, *, top_db: float | None = 10.0) -> Voice:
         """The voice of one or several recordings of a speaker, for `convert`.

@@ -1,5 +1,7 @@
 """Names of the arrays of a model: dotted attribute paths, which are the names of weights in released checkpoints."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -48,6 +50,16 @@ def named_arrays(model: Any, *, merged: Sequence[str] = ()) -> dict[str, Array]:
 def count_parameters(model: Any) -> int:
     """The number of elements of all arrays of `model`."""
     return sum(leaf.size for leaf in named_arrays(model).values())
+
+
+def identity_of(model: Any, settings: Any) -> str:
+    """A SHA-256 of `settings`, values of JSON, and of the arrays of `model`, in hexadecimal digits."""
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for name, array in sorted(named_arrays(model).items()):
+        values = np.asarray(array)
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 def load_state(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -144,11 +145,38 @@ def test_recordings_of_an_hour_are_embedded(config):
     assert one.similarity(hour, one.embed(minute, RATE)) > 0.999
 
 
+@pytest.mark.parametrize(
+    ("config", "copies"),
+    [(LSTM_SMALL, 2.5), (dataclasses.replace(LSTM_SMALL, mel=mels(20)), 6), (ZEROS, 3.5)],
+    ids=["lstm", "lstm of mels", "ge2e"],
+)
+def test_memory_is_that_of_a_few_copies_of_the_recording(config, copies):
+    one, audio = pipeline(config), np.tile(speech(1), 240)
+    one.embed(audio[: 30 * RATE], RATE)  # compiles the programs
+    tracemalloc.start()
+    try:
+        one.embed(audio, RATE)
+        assert tracemalloc.get_traced_memory()[1] < copies * audio.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_identities_are_those_of_weights_and_settings(encoder):
+    again = pipeline(LSTM_SMALL)
+    assert again.identity == encoder.identity
+    rate = dataclasses.replace(LSTM_SMALL, mel=dataclasses.replace(LSTM_SMALL.mel, sample_rate=22050))
+    level = dataclasses.replace(LSTM_SMALL, level=-20.0)
+    other = SpeakerEncoder(build(LSTM_SMALL, key=jax.random.key(1)), LSTM_SMALL)
+    identities = {encoder.identity, pipeline(rate).identity, pipeline(level).identity, other.identity}
+    assert len(identities) == 4
+
+
 def test_saved_encoders_give_the_same_embeddings(encoder, tmp_path):
     FAMILY.save_network(tmp_path / "model", encoder.network, LSTM_SMALL)
     audio = speech(1.2)
     loaded = jaxvoice.SpeakerEncoder.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.embed(audio, RATE), encoder.embed(audio, RATE))
+    assert loaded.identity == encoder.identity
 
 
 def test_weights_of_resemblyzer_give_the_embeddings_of_torch(tmp_path):

@@ -328,6 +328,27 @@ def test_models_without_their_encoder_raise_errors(folder, config, recording, en
         VITSSynthesizer(VITS(SMALL, key=jax.random.key(0)), SMALL, encoder=encoder)
 
 
+def test_voices_of_encoders_with_other_settings_raise_errors(model, encoder, recording):
+    """The weights are the same, but recordings have another level, or are resampled to another rate."""
+    voice = model.encode_voice(recording, RATE)
+    for changes in ({"level": -20.0}, {"mel": dataclasses.replace(ENCODER.mel, sample_rate=22050)}):
+        settings = dataclasses.replace(ENCODER, **changes)
+        network = speaker_encoder.FAMILY.build(settings, key=jax.random.key(1))
+        assert named_arrays(network).keys() == named_arrays(encoder.network).keys()
+        other = VITSSynthesizer(model.network, model.config, encoder=SpeakerEncoder(network, settings))
+        with pytest.raises(ConfigError, match="another speaker encoder, or one with other settings"):
+            other.speak("abc", reference=voice, language="en")
+
+
+def test_another_encoder_than_that_in_the_folder_gives_a_warning(folder, encoder, recording):
+    same = VITSSynthesizer.load(folder, encoder=folder / "speaker_encoder")
+    assert same.encoder.identity == encoder.identity
+    other = SpeakerEncoder(speaker_encoder.FAMILY.build(ENCODER, key=jax.random.key(2)), ENCODER)
+    with pytest.warns(JaxvoiceWarning, match=r"encoder is another speaker encoder than that in .*speaker_encoder"):
+        loaded = VITSSynthesizer.load(folder, encoder=other)
+    assert loaded.encoder is other
+
+
 def test_voices_of_other_encoders_raise_errors(model, recording):
     voice = model.encode_voice(recording, RATE)
     for changes, message in (
