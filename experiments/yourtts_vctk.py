@@ -39,6 +39,7 @@ from jaxvoice.models.vits.speakers import read_speakers
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import Validation
 from jaxvoice.pipelines import SpeakerEncoder
+from jaxvoice.pipelines.vits_arguments import choose
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.process import keep_freed_memory
@@ -120,6 +121,9 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
         corpus = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
         rows_of_speakers(corpus)  # raises an error before files are decoded
         unseen = voice_conversion.VCTK_UNSEEN if unseen is None else unseen
+    languages = experiment.training.model.languages
+    if experiment.language not in languages and not all(one.language for one in corpus.utterances):
+        raise ConfigError(f"--language is {experiment.language!r}; {choose(experiment.language, languages)}")
     named = [replace(one, language=one.language or experiment.language) for one in corpus.utterances]
     corpus = vits.checked(replace(corpus, utterances=tuple(named)), experiment.training.model)
     return voice_conversion.without_speakers(corpus, unseen)

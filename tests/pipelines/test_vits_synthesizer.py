@@ -288,6 +288,8 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
         model.speak("abc", speaker="anna")
     with pytest.raises(ConfigError, match="language is 'en-us'; the nearest known names are 'en'"):
         model.speak("abc", speaker="anna", language="en-us")
+    with pytest.raises(ConfigError, match="language is ''; it should be one of the known names: 'en', 'pt'"):
+        model.speak("abc", speaker="anna", language="")
     with pytest.raises(ConfigError, match=r"language is array.*; it should be one of the known names: 'en', 'pt'"):
         model.speak("abc", speaker="anna", language=np.array(["en", "pt"]))
     with pytest.raises(ConfigError, match="voice is 'anne', which is neither a known speaker nor a file; the nearest"):
@@ -375,8 +377,13 @@ def test_references_of_an_hour_give_the_voice_of_their_windows(model, encoder, r
 
 def test_texts_that_cannot_be_read_raise_errors(model):
     options = {"speaker": "anna", "language": "en"}
-    with pytest.raises(TextError, match=r"'ß' \(character 4\) in 'straß' cannot be read|'ß' \(character 5\)"):
-        model.speak("straß", **options)
+    with pytest.raises(
+        TextError, match=r"'ß' \(character 5\), 'я' \(character 7\) in 'straß я' cannot be read by this"
+    ):
+        model.speak("straß я", **options)
+    long = "a sentence of some length. " * 20
+    with pytest.raises(TextError, match=rf"'я' \(character {len(long) + 1}\)"):
+        model.speak(f"{long}я", **options)
     for text in ("", "   ", "?!"):
         with pytest.raises(TextError, match="contains nothing to read"):
             model.speak(text, **options)

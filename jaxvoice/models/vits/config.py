@@ -223,8 +223,10 @@ class VITSConfig:
                 f"num_speakers is {self.num_speakers} and speaker_channels is 0; set speaker_channels to the size of "
                 "the speaker vectors, such as 256."
             )
-        if len(set(self.languages)) != len(self.languages):
-            raise ConfigError(f"languages is {format_value(self.languages)}; it should contain different names.")
+        if len(set(self.languages)) != len(self.languages) or "" in self.languages:
+            raise ConfigError(
+                f"languages is {format_value(self.languages)}; it should contain different names, none of them empty."
+            )
         if self.text_channels % self.text.heads:
             raise ConfigError(
                 f"The text encoder has {self.text_channels} channels and text.heads is {self.text.heads}; the channels "

@@ -500,6 +500,11 @@ def test_languages_of_the_file_win_over_those_of_the_data(tmp_path):
     (bundle / "language_ids.json").write_text('{"en": 0, "pt": 1, "fr": 2}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="it should give each of the ids 0 to 1 to one language"):
         jaxvoice.import_model(bundle, tmp_path / "wrong")
+    (bundle / "language_ids.json").write_text('{"": 0, "pt": 1}', encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"languages is \('', 'pt'\); it should contain different names, none of them"
+    ):
+        jaxvoice.import_model(bundle, tmp_path / "wrong")
 
 
 @pytest.mark.parametrize(
