@@ -20,6 +20,7 @@ from jaxvoice.models.vits.training import TrainingConfig, VITSState, VITSTask
 from jaxvoice.models.vits.validation import METRICS
 from jaxvoice.models.vits.warm_start import load_discriminators
 from jaxvoice.pipelines import VITSSynthesizer
+from jaxvoice.text.ipa import texts_to_symbols
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.run_folder import model_folder
@@ -53,7 +54,21 @@ class Experiment(common.Experiment):
         common.check_choice("--best-metric", self.loop.best_metric, METRICS)
         if self.max_seconds <= 0:
             raise ConfigError(f"--max-seconds is {self.max_seconds}; it should be positive.")
-        self.training.model.symbols.ids(self.text)  # raises an error for characters that the model does not have
+        symbols = self.training.model.symbols
+        if symbols.alphabet == "characters":
+            symbols.ids(self.text)  # raises an error for characters that the model does not have
+
+
+def check_text(experiment: Experiment) -> None:
+    """Check, before the corpus is read, that `--text` can be spoken, and that texts can be converted to the IPA if the
+    model reads it.
+
+    **Raises:** `TextError` for a text that the model cannot read; `MissingExtraError` without espeak-ng.
+    """
+    model, text = experiment.training.model, experiment.text
+    if model.symbols.alphabet == "ipa":
+        (text,) = texts_to_symbols([text], model.symbols, model.languages[0] if model.languages else "en-us")
+    model.symbols.ids(text)
 
 
 def checked(corpus: Corpus, model: VITSConfig) -> Corpus:

@@ -1,10 +1,11 @@
 """Train VITS, text to speech without alignments, on recordings of one speaker with their texts.
 
-    python -m experiments.vits_ljspeech [--data PATH] [--run-dir DIR] [--preset NAME] [--minutes M] ...
+    python -m experiments.vits_ljspeech [--data PATH] [--run-dir DIR] [--preset NAME] [--alphabet ipa] [--minutes M] ...
 
-`--data` is a corpus with texts: LJSpeech, a file list, a table. The model reads characters, so that texts need no
-dictionary. Without `--data`, espeak-ng (extra `demo`) synthesises half an hour of English speech with one voice. On a
-GPU or TPU, the preset `ljspeech` trains with the settings of the release. On a CPU, the preset `tiny` trains a small
+`--data` is a corpus with texts: LJSpeech, a file list, a table. The model reads characters. With `--alphabet ipa`, it
+reads the letters of the IPA, as the release does: espeak-ng (extra `demo`) converts all texts at the start, and those
+of a synthesis. Without `--data`, espeak-ng (extra `demo`) synthesises half an hour of English speech with one voice. On
+a GPU or TPU, the preset `ljspeech` trains with the settings of the release. On a CPU, the preset `tiny` trains a small
 VITS for at most fifteen minutes in total. At the end, the best model says a sentence that is not in the corpus. The
 same command resumes a run that was stopped. The presets have not been measured yet.
 """
@@ -14,16 +15,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 from experiments import common, text_to_speech, vits
 from experiments.common import Loop
 from jaxvoice.data import Corpus, find_corpus, make_demo_corpus, split
 from jaxvoice.data.demo import VOICES, compose_sentences
+from jaxvoice.errors import ConfigError
 from jaxvoice.models.vits import PRESETS, preset as vits_preset
 from jaxvoice.models.vits.columns import training_columns
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import Validation
-from jaxvoice.text.symbol_table import ENGLISH_CHARACTERS
+from jaxvoice.text.symbol_table import ENGLISH_CHARACTERS, VITS_SYMBOLS
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.optimizers import OptimizerConfig
@@ -31,6 +35,8 @@ from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import inherited_info
 
 NAME = "vits_ljspeech"
+SYMBOLS = MappingProxyType({"characters": ENGLISH_CHARACTERS, "ipa": VITS_SYMBOLS})
+"""The symbols of each alphabet: English characters, or those of the release."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,18 @@ class Experiment(vits.Experiment):
 
     run_dir: Path = Path("runs/vits_ljspeech")
     """Folder for checkpoints, logs, samples and the best model."""
+    alphabet: Literal["characters", "ipa"] | None = None
+    """What the model reads: characters, or the IPA, to which espeak-ng converts the texts, as in the release. By
+    default characters, or the alphabet of the run that is resumed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        found = self.training.model.symbols.alphabet
+        if self.alphabet not in (None, found):
+            raise ConfigError(
+                f"--alphabet is {self.alphabet!r}, but the model reads {found!r} (--model.symbols.alphabet). Omit "
+                "--alphabet, or choose another --run-dir."
+            )
 
 
 def tiny_optimizer() -> OptimizerConfig:
@@ -46,9 +64,9 @@ def tiny_optimizer() -> OptimizerConfig:
     return OptimizerConfig(learning_rate=1e-3, eps=1e-9, decay=0.5, decay_steps=1000, warmup_steps=50)
 
 
-def default_experiment(preset: str) -> Experiment:
-    """The settings of a preset."""
-    model = replace(vits_preset(preset), symbols=ENGLISH_CHARACTERS)
+def default_experiment(preset: str, alphabet: str = "characters") -> Experiment:
+    """The settings of a preset, for a model that reads the `alphabet`."""
+    model = replace(vits_preset(preset), symbols=SYMBOLS[alphabet])
     if preset == "tiny":
         optimizer = tiny_optimizer()
         training = TrainingConfig(model, optimizer, optimizer, ema_decay=0.99, reconstruction_steps=400)
@@ -64,7 +82,9 @@ def parse(argv: Sequence[str]) -> Experiment:
     presets = [name for name, model in PRESETS.items() if not model.speaker_channels]
 
     def default() -> Experiment:
-        return default_experiment(common.chosen_preset(argv, presets, full="ljspeech"))
+        alphabet = common.flag_value("--alphabet", argv) or "characters"
+        common.check_choice("--alphabet", alphabet, SYMBOLS)
+        return default_experiment(common.chosen_preset(argv, presets, full="ljspeech"), alphabet)
 
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
@@ -83,6 +103,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     started = time.monotonic() if started is None else started
     config, loop = experiment.training, experiment.loop
     common.check(experiment)
+    vits.check_text(experiment)
     corpus = vits.checked(find_texts(experiment), config.model)
 
     def load(part: Corpus):

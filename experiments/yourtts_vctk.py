@@ -178,6 +178,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     started = time.monotonic() if started is None else started
     config, loop = experiment.training, experiment.loop
     common.check(experiment)
+    vits.check_text(experiment)
     corpus, unseen = find_speakers(experiment)
     encoder = speaker_encoder(experiment, started)
     identity = encoder.identity

@@ -33,7 +33,7 @@ from jaxvoice.pipelines.vits_arguments import (
 )
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
-from jaxvoice.text.ipa import text_to_ipa
+from jaxvoice.text.ipa import texts_to_symbols
 from jaxvoice.text.spoken_numbers import spell_numbers
 
 ENCODER_FOLDER = "speaker_encoder"
@@ -258,8 +258,7 @@ class VITSSynthesizer:
         """A text with numbers in words, or in the IPA for a model that reads it."""
         symbols = self.config.symbols
         if symbols.alphabet == "ipa":
-            ipa = text_to_ipa(text, "en-us" if language is None else self.languages[language])
-            return "".join(one for one in ipa if one in symbols.characters)
+            return texts_to_symbols([text], symbols, "en-us" if language is None else self.languages[language])[0]
         return text if language is None else spell_numbers(text, self.languages[language])
 
     def _pieces(

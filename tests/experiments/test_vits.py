@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from experiments import vits, vits_ljspeech, yourtts_vctk
+from jaxvoice.config import to_dict
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.errors import ConfigError, TextError
 from jaxvoice.models import vits as models
 from jaxvoice.models.speaker_encoder import FAMILY as ENCODER_FAMILY, build
 from jaxvoice.pipelines import VITSSynthesizer
-from jaxvoice.text.symbol_table import ENGLISH_CHARACTERS
+from jaxvoice.pipelines.vits_synthesizer import BLANK
+from jaxvoice.text.symbol_table import ENGLISH_CHARACTERS, VITS_SYMBOLS
+from jaxvoice.training.run_folder import RunFolder
 from tests.experiments import command_lines
 from tests.models.speaker_encoder.small import SMALL as ENCODER
 from tests.models.vits.small import SMALL
@@ -27,7 +30,13 @@ MODEL = replace(
     languages=("en",),
     segment_frames=8,
 )
-ONE_VOICE = replace(MODEL, speaker_channels=0, decoder=replace(MODEL.decoder, cond_channels=0), languages=())
+ONE_VOICE = replace(
+    MODEL,
+    symbols=VITS_SYMBOLS,
+    speaker_channels=0,
+    decoder=replace(MODEL.decoder, cond_channels=0),
+    languages=(),
+)
 
 
 @pytest.fixture
@@ -88,13 +97,57 @@ def test_impossible_settings_raise_errors(changes, error, text):
         replace(vits_ljspeech.default_experiment("tiny"), **changes)
 
 
+def test_models_read_characters_or_the_ipa(capsys):
+    assert vits_ljspeech.parse(["--alphabet", "characters"]).training == vits_ljspeech.parse([]).training
+    found = vits_ljspeech.parse(["--alphabet", "ipa", "--text", "42 \u03a9"])
+    assert found.training.model == replace(models.preset("tiny"), symbols=VITS_SYMBOLS) and found.alphabet == "ipa"
+    assert "--alphabet is 'x'; it should be one of" in command_lines.refused(
+        capsys, vits_ljspeech.main, "--alphabet", "x"
+    )
+    flags = ("--alphabet", "ipa", "--model.symbols.alphabet", "characters")
+    assert "--alphabet is 'ipa', but the model reads 'char" in command_lines.refused(capsys, vits_ljspeech.main, *flags)
+
+
+def test_resumed_runs_keep_their_alphabet(tmp_path, monkeypatch, capsys):
+    stored = vits_ljspeech.default_experiment("tiny", "ipa")
+    table = {"config": to_dict(stored.training), "loop": None}
+    monkeypatch.setattr(RunFolder, "has_progress", lambda folder: True)
+    monkeypatch.setattr(RunFolder, "read_config", lambda folder: table)
+    monkeypatch.setattr(RunFolder, "read_data_description", lambda folder: {})
+    for flags in ((), ("--alphabet", "ipa")):
+        assert vits_ljspeech.parse(["--run-dir", str(tmp_path), *flags]).training == stored.training
+    flags = ("--run-dir", str(tmp_path), "--alphabet", "characters")
+    assert "--alphabet is 'characters', but the model reads" in command_lines.refused(
+        capsys, vits_ljspeech.main, *flags
+    )
+
+
+def test_texts_are_checked_before_the_corpus_is_read(tmp_path):
+    pytest.importorskip("espeakng_loader", reason="the extra demo is not installed")
+    given = vits_ljspeech.default_experiment("tiny", "ipa")
+    vits.check_text(replace(given, text="42 words"))
+    with pytest.raises(TextError, match="contains nothing to read"):
+        vits_ljspeech.run(replace(given, text="...", data=tmp_path / "missing", run_dir=tmp_path / "run"))
+
+
+def test_languages_that_the_model_does_not_have_are_refused(tones, tmp_path):
+    given = small(yourtts_vctk.default_experiment("tiny"), MODEL, tones, tmp_path / "run")
+    for language, advice in (
+        ("", "it should be one of the known names: 'en'"),
+        ("eng", "the nearest known names are 'en'"),
+    ):
+        with pytest.raises(ConfigError, match=f"--language is '{language}'; {advice}"):
+            yourtts_vctk.find_speakers(replace(given, language=language))
+
+
 def test_presets_of_other_models_are_refused(capsys):
     assert "--preset is 'yourtts'" in command_lines.refused(capsys, vits_ljspeech.main, "--preset", "yourtts")
     assert "--preset is 'vctk'" in command_lines.refused(capsys, yourtts_vctk.main, "--preset", "vctk")
 
 
 @pytest.mark.slow
-def test_one_voice_from_files_to_speech(tones, tmp_path, capsys):
+def test_one_voice_of_the_ipa_from_files_to_speech(tones, tmp_path, capsys):
+    pytest.importorskip("espeakng_loader", reason="the extra demo is not installed")
     experiment = small(vits_ljspeech.default_experiment("tiny"), ONE_VOICE, tones, tmp_path / "run")
     result = vits_ljspeech.run(experiment)
     assert result.stopped == "steps" and np.isfinite(result.metrics["mel_l1"])
@@ -102,6 +155,8 @@ def test_one_voice_from_files_to_speech(tones, tmp_path, capsys):
     path = vits.speak(result, experiment.text)
     assert path is not None and len(read_audio(path).samples) > 0
     assert "jaxvoice speak" in vits.summary(result, experiment, 1.0, path)
+    speech = VITSSynthesizer.load(result.folder).speak("2 words.")
+    assert "".join(speech.phonemes).replace(BLANK, "") == "t\u02c8u\u02d0 w\u02c8\u025c\u02d0dz."
 
 
 @pytest.mark.slow

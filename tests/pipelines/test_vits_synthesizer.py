@@ -20,7 +20,7 @@ from jaxvoice.pipelines.speaker_encoder import scaled_to_level
 from jaxvoice.pipelines.vits_arguments import split_text
 from jaxvoice.pipelines.vits_synthesizer import BLANK
 from jaxvoice.text import VITS_SYMBOLS
-from jaxvoice.text.ipa import text_to_ipa
+from jaxvoice.text.ipa import text_to_ipa, texts_to_ipa
 from jaxvoice.weights import load_state, named_arrays
 from tests.models.speaker_encoder.small import SMALL as ENCODER
 from tests.models.vits.released import linear_spectrogram
@@ -187,8 +187,15 @@ def test_models_of_the_ipa_read_texts_and_phonemes(monkeypatch):
     found = model.speak("(Hello), world!", seed=1)
     np.testing.assert_array_equal(found.audio, model.speak_phonemes(ipa, seed=1).audio)
     assert "".join(found.phonemes).replace(BLANK, "") == ipa
+    assert texts_to_ipa(["Hello, world!", "", "(Bonjour)", "Hello, world!"] * 200) == [
+        *[ipa, "", text_to_ipa("(Bonjour)"), ipa] * 200
+    ]
     with pytest.raises(TextError, match="espeak-ng cannot read 'a' in the language 'xx'"):
         text_to_ipa("a", "xx")
+    with pytest.raises(TextError, match="cannot read 2 texts from 'a' on in the language 'xx'"):
+        texts_to_ipa(["a", "b"], "xx")
+    with pytest.raises(TextError, match="language is ''; it should be a voice of espeak-ng"):
+        text_to_ipa("a", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'jaxvoice\[demo\]'"):
         model.speak("hello")

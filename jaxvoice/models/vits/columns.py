@@ -13,6 +13,7 @@ from jaxvoice.data.utterances import RejectedUtterance, report_table
 from jaxvoice.data.weighted_buckets import Attribute, WeightedBuckets
 from jaxvoice.errors import ConfigError, DataError, TextError
 from jaxvoice.models.vits.config import VITSConfig
+from jaxvoice.text.ipa import texts_to_symbols
 
 _FRAME_MULTIPLE, _TOKEN_MULTIPLE = 64, 32
 
@@ -30,7 +31,8 @@ def training_columns(
 
     The store's `rejected` also contains, with a reason, utterances whose text is empty or contains unknown characters,
     that are shorter than a frame or longer than `max_frames`, and those with more tokens than frames, for which no
-    alignment exists. With blanks, a text of n symbols has 2 n + 1 tokens.
+    alignment exists. With blanks, a text of n symbols has 2 n + 1 tokens. For a model that reads the IPA, espeak-ng
+    converts the texts (extra `demo`) as in a synthesis.
 
     **Arguments:**
 
@@ -41,7 +43,8 @@ def training_columns(
     - `max_frames`: the largest number of frames of an utterance; `None` sets no limit.
 
     **Raises:** `ConfigError` for another sample rate, or if names or vectors are missing or of another number or
-    size; `DataError` if no utterance is left, or for a speaker or language that the model does not have.
+    size; `DataError` if no utterance is left, or for a speaker or language that the model does not have; for the IPA
+    otherwise as `texts_to_ipa`.
     """
     mel = config.mel
     if store.sample_rate != mel.sample_rate:
@@ -55,11 +58,11 @@ def training_columns(
     if config.speaker_channels and not config.num_speakers:
         given = _checked_vectors(config, store, vectors)
     kept, tokens, rejected = [], [], list(store.rejected)
-    samples = store.lengths("audio")
+    samples, texts = store.lengths("audio"), _readable_texts(store, config)
     for row, utterance in enumerate(store.corpus.utterances):
         frames = int(samples[row]) // mel.hop_length
         try:
-            ids = config.symbols.ids(utterance.text)
+            ids = config.symbols.ids(texts[row])
         except TextError as failure:
             rejected.append(RejectedUtterance(utterance.id, "text", f"{utterance.id}: {failure}"))
             continue
@@ -111,6 +114,21 @@ def training_sampler(
         adapted=adapted,
         adapted_share=adapted_share,
     )
+
+
+def _readable_texts(store: Store, config: VITSConfig) -> list[str]:
+    """The text of each utterance, in the IPA if the model reads it."""
+    utterances = store.corpus.utterances
+    texts = [utterance.text for utterance in utterances]
+    if config.symbols.alphabet != "ipa":
+        return texts
+    languages = [utterance.language if config.languages else "en-us" for utterance in utterances]
+    for language in dict.fromkeys(languages):
+        rows = [row for row, one in enumerate(languages) if one == language]
+        converted = texts_to_symbols([texts[row] for row in rows], config.symbols, language)
+        for row, text in zip(rows, converted, strict=True):
+            texts[row] = text
+    return texts
 
 
 def _problem(frames: int, tokens: int, short: bool, max_frames: int | None) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ import pytest
 from jaxvoice.data import Corpus, Loader, Store, Utterance
 from jaxvoice.errors import ConfigError, DataError
 from jaxvoice.models.vits.columns import training_columns, training_sampler
+from jaxvoice.text import VITS_SYMBOLS
 from tests.models.vits.small import SMALL
 
 HOP, RATE = SMALL.mel.hop_length, SMALL.mel.sample_rate
@@ -44,6 +45,21 @@ def test_tokens_languages_and_vectors_are_columns():
 def test_speakers_of_a_table_have_the_ids_of_their_names():
     store = training_columns(store_of(), TABLE, speakers=("b", "a"))
     np.testing.assert_array_equal(store["speaker"], [1, 0, 1, 0])
+
+
+def test_texts_are_converted_to_the_ipa_of_their_language():
+    pytest.importorskip("espeakng_loader", reason="the extra demo is not installed")
+    texts = ("(Hello), world!", "Two.", "Bonjour.", "...")
+    store = store_of(texts=texts, frames=(50, 50, 50, 50), language=("en", "en", "fr-fr", "fr-fr"))
+    config = replace(SMALL, symbols=VITS_SYMBOLS, languages=("en", "fr-fr"))
+    found = training_columns(store, config, vectors=VECTORS)
+    expected = ["h\u0259l\u02c8o\u028a, w\u02c8\u025c\u02d0ld!", "t\u02c8u\u02d0.", "b\u0254\u0292\u02c8u\u0281."]
+    assert [ids.tolist() for ids in found["tokens"]] == [VITS_SYMBOLS.ids(text) for text in expected]
+    assert [one.text for one in found.corpus.utterances] == list(texts[:3]) and found.counts == {"text": 1}
+    np.testing.assert_array_equal(found["language"], [0, 0, 1])
+    one_language = replace(config, languages=())
+    of_english = training_columns(store, one_language, vectors=VECTORS)
+    assert of_english["tokens"][2].tolist() != found["tokens"][2].tolist()
 
 
 @pytest.mark.parametrize(
