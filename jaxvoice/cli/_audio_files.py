@@ -1,11 +1,11 @@
 """Shared by the commands that convert audio files one by one: names of outputs, and the loop over the inputs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jaxvoice.cli._setup import check_folder, make_folder
-from jaxvoice.console import print_message, print_text
+from jaxvoice.console import print_message, print_text, with_flag
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError
 
 if TYPE_CHECKING:
@@ -77,13 +77,15 @@ def convert_files(
     *,
     subtype: Literal["pcm16", "float"],
     debug: bool,
+    options: Collection[str] = (),
 ) -> int:
     """Write the audio that `convert` returns for each input in parts, of which one at a time is in memory.
 
     A failed file is reported, and the others are converted.
 
     **Arguments:** `outputs`, the result of `output_files` for `output`; `sample_rate` of the audio; `subtype` of the
-    WAV files; `debug`, whether the first error is raised.
+    WAV files; `debug`, whether the first error is raised; `options`, names of arguments that are flags, which errors
+    name.
 
     **Returns:** the exit code, 2 if a file failed, else 0.
     """
@@ -103,7 +105,8 @@ def convert_files(
             if debug:
                 raise
             failed += 1
-            print_message("error", failure if str(path) in str(failure) else f"{path}: {failure}")
+            message = with_flag(str(failure), options)
+            print_message("error", message if str(path) in message else f"{path}: {message}")
     if len(outputs) == 1 and not failed:
         print_text(f"{target}: {seconds:.2f} s at {sample_rate} Hz")
     elif failed < len(outputs):

@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, Protocol, get_args
+from typing import Protocol
 
 import tyro
 
 from jaxvoice._version import __version__
+from jaxvoice.cli._setup import option_names
 from jaxvoice.cli.align import Align
 from jaxvoice.cli.clone import Clone
 from jaxvoice.cli.compare import Compare
@@ -85,12 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     )
-    return run_command(command.run, debug=command.debug, options=_options(command))
-
-
-def _options(command: Any) -> set[str]:
-    """The names of the fields of `command` that are flags."""
-    return {option.name for option in fields(command) if tyro.conf.Positional not in get_args(option.type)}
+    return run_command(command.run, debug=command.debug, options=option_names(command))
 
 
 def _print_version() -> int:

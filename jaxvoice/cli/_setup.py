@@ -4,10 +4,19 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, get_args
+
+import tyro
 
 from jaxvoice.console import print_message
 from jaxvoice.errors import ConfigError, JaxvoiceWarning
+
+
+def option_names(command: Any) -> set[str]:
+    """The names of the fields of `command` that are flags."""
+    return {option.name for option in fields(command) if tyro.conf.Positional not in get_args(option.type)}
 
 
 def make_folder(folder: Path) -> None:

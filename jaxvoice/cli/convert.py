@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from jaxvoice.cli._audio_files import convert_files, input_files, output_files
-from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
+from jaxvoice.cli._setup import option_names, printed_warnings, use_compilation_cache
+from jaxvoice.console import flag_name
 from jaxvoice.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from jaxvoice.pipelines.voice import Voice
+
+_OF_SOME_MODELS = ("speaker", "seed")
+"""The options that some models do not have."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Convert:
     """Name of the speaker of the sources, for models with a table of speakers."""
     pitch: Annotated[str, tyro.conf.arg(metavar="match|keep|SEMITONES")] = "match"
     """F0 of the result: matched to the voice, kept, or shifted by semitones."""
+    seed: int = 0
+    """Seed of the noise, for models that draw noise, such as VITS."""
     subtype: Literal["pcm16", "float"] = "pcm16"
     """Samples of the WAV file: 16-bit integers or 32-bit floats."""
     debug: bool = False
@@ -59,17 +65,15 @@ class Convert:
         *given, output = self.paths
         outputs, pitch = output_files(input_files(given), output), self.pitch_option()
         use_compilation_cache()
+        from jaxvoice.pipelines.argument_checks import check_seed
         from jaxvoice.pipelines.sources import load_with_method
 
+        check_seed(self.seed)
         given = {} if self.encoder is None else {"encoder": self.encoder}
-        converter = load_with_method(self.model, "encode_voice", "a voice conversion model", **given)
-        options: dict[str, Any] = {"pitch": pitch}
-        if self.speaker is not None:
-            if "speaker" not in inspect.signature(converter.convert_chunks).parameters:
-                raise ConfigError(f"--speaker is not an option of {self.model}; omit it.")
-            options["speaker"] = self.speaker
         shown: set[str] = set()
         with printed_warnings(shown):
+            converter = load_with_method(self.model, "encode_voice", "a voice conversion model", **given)
+            options = {"pitch": pitch, **self.options_of_model(converter)}
             converter.check_pitch(pitch)
             voice = read_voice(converter, self.voice)
 
@@ -77,7 +81,28 @@ class Convert:
             with printed_warnings(shown):
                 return converter.convert_chunks(path, voice, **options)
 
-        return convert_files(outputs, output, convert, converter.sample_rate, subtype=self.subtype, debug=self.debug)
+        return convert_files(
+            outputs,
+            output,
+            convert,
+            converter.sample_rate,
+            subtype=self.subtype,
+            debug=self.debug,
+            options=option_names(self),
+        )
+
+    def options_of_model(self, converter: Any) -> dict[str, Any]:
+        """The options in the command line that only some models have.
+
+        **Raises:** `ConfigError` for one that the model of the pipeline `converter` does not have.
+        """
+        known = inspect.signature(converter.convert_chunks).parameters
+        given = {name: getattr(self, name) for name in _OF_SOME_MODELS}
+        chosen = {name: value for name, value in given.items() if value != Convert.__dataclass_fields__[name].default}
+        for name in chosen:
+            if name not in known:
+                raise ConfigError(f"{flag_name(name)} is not an option of {self.model}; omit it.")
+        return chosen
 
     def pitch_option(self) -> Literal["match", "keep"] | float:
         """The value of --pitch.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvoice.cli._audio_files import convert_files, input_files, output_files
-from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
+from jaxvoice.cli._setup import option_names, printed_warnings, use_compilation_cache
 from jaxvoice.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,4 +68,12 @@ class Transfer:
             with printed_warnings(shown):
                 return model.transfer_parts(path, encoder=encoder, seed=self.seed)
 
-        return convert_files(outputs, output, convert, model.sample_rate, subtype=self.subtype, debug=self.debug)
+        return convert_files(
+            outputs,
+            output,
+            convert,
+            model.sample_rate,
+            subtype=self.subtype,
+            debug=self.debug,
+            options=option_names(self),
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from jaxvoice.cli._audio_files import convert_files, output_files
-from jaxvoice.cli._setup import use_compilation_cache
+from jaxvoice.cli._setup import option_names, use_compilation_cache
 from jaxvoice.console import print_message
 from jaxvoice.errors import ConfigError, MelError
 
@@ -67,6 +67,7 @@ class Vocode:
             vocoder.sample_rate,
             subtype=self.subtype,
             debug=self.debug,
+            options=option_names(self),
         )
 
     def options(self) -> dict[str, Any]:

@@ -44,8 +44,8 @@ class WriteVoice:
         from jaxvoice.pipelines.sources import load_with_method
 
         options = {} if self.encoder is None else {"encoder": self.encoder}
-        converter = load_with_method(self.model, "encode_voice", "a voice conversion model", **options)
         with printed_warnings():
+            converter = load_with_method(self.model, "encode_voice", "a voice conversion model", **options)
             voice = converter.encode_voice(references)
         voice.save(output)
         print_text(f"{output}: {voice!r}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -72,10 +73,34 @@ def test_known_speakers_speak(place, tmp_path, capsys):
         (("clone", "a.wav", "out.wav"), "The number of arguments is 2; it should be at least 3"),
         (("clone", "a.wav", "hello", "out.mp3"), "OUTPUT is out.mp3; it should be a .wav file"),
         (("clone", "a.wav", "hello", "a.wav"), "would overwrite the input a.wav"),
-        (("clone", "a.wav", "hello", "out.wav"), "language is None; it should be one of the known names"),
+        (("clone", "a.wav", "hello", "out.wav"), "error: --language is None; it should be one of the known names"),
+        (("clone", "a.wav", "hello", "out.wav", "--language", ""), "error: --language is ''; it should be one of the"),
+        (
+            ("speak", "hello", "out.wav", "--speaker", "anna", "--language", ""),
+            "error: --language is ''; it should be one of the known names: 'en', 'pt'",
+        ),
+        *(
+            ((*command, "--language", "en", option, value), f"error: {option} is {shown}; it should be")
+            for command in (("speak", "hello", "out.wav", "--speaker", "anna"), ("clone", "a.wav", "hello", "out.wav"))
+            for option, value, shown in (
+                ("--noise-scale", "-1", "-1.0"),
+                ("--duration-noise-scale", "nan", "nan"),
+                ("--speed", "0", "0.0"),
+                ("--seed", str(2**63), str(2**63)),
+            )
+        ),
         (("clone", "a.wav", "hello", "out.wav", "--language", "en"), "which was not loaded; pass encoder"),
         (("speak", "hello", "out.wav", "--language", "en"), "needs the voice of a speaker. Pass the name of a known"),
-        (("speak", "hello", "out.wav", "--speaker", "anne", "--language", "en"), "nearest known names are 'anna'"),
+        (
+            ("speak", "hello", "out.wav", "--speaker", "anne", "--language", "en"),
+            "error: --speaker is 'anne'; the near",
+        ),
+        (
+            ("convert", "a.wav", "out.wav", "--voice", "anna", "--speaker", "anne"),
+            "error: a.wav: --speaker is 'anne'; the nearest known names are 'anna'",
+        ),
+        (("convert", "a.wav", "out.wav", "--voice", "anna", "--seed", str(2**63)), f"error: --seed is {2**63}; it sh"),
+        (("convert", "a.wav", "out.wav", "--voice", "anna", "--pitch", "3"), "pitch is 3.0; it should be"),
         (
             ("convert", "a.wav", "out.wav", "--voice", "anne", "--speaker", "anna"),
             "voice is 'anne', which is neither a known speaker nor a file; the nearest known names are 'anna'",
@@ -110,3 +135,57 @@ def test_recordings_are_converted_to_voices_and_to_known_speakers(place, tmp_pat
     command = "convert", place / "a.wav", tmp_path / "known.wav", "--voice", "anna", "--speaker", "anna"
     assert run(*command, "--model", place / "model") == 0
     assert soundfile.info(tmp_path / "known.wav").frames == 33075
+
+
+def test_conversions_draw_the_noise_of_the_seed(place, tmp_path):
+    model = VITSSynthesizer.load(place / "model")
+    command = "convert", place / "a.wav", tmp_path / "out.wav", "--voice", "anna", "--speaker", "anna"
+    found = {}
+    for seed in (0, 3):
+        assert run(*command, "--model", place / "model", "--subtype", "float", "--seed", seed) == 0
+        found[seed], _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+        expected = model.convert(place / "a.wav", "anna", speaker="anna", seed=seed)
+        np.testing.assert_allclose(found[seed], expected, atol=1e-6)
+    assert np.abs(found[0] - found[3]).max() > 1e-4
+
+
+def test_models_of_a_table_of_speakers_read_no_recordings(place, tmp_path, capsys):
+    config = dataclasses.replace(
+        SMALL, num_speakers=2, speaker_channels=DIM, decoder=dataclasses.replace(SMALL.decoder, cond_channels=DIM)
+    )
+    FAMILY.save_network(tmp_path / "table", FAMILY.build(config, key=jax.random.key(0)), config)
+    model = "--model", tmp_path / "table"
+    for command, message in (
+        (
+            ("clone", place / "a.wav", "hello", tmp_path / "out.wav", "--language", "en"),
+            "(jaxvoice speak --speaker): '0'",
+        ),
+        (("voice", place / "a.wav", tmp_path / "v.json"), "reads no speaker vectors"),
+        (
+            ("voice", place / "a.wav", tmp_path / "v.json", "--encoder", place / "encoder"),
+            "error: --encoder is given, but",
+        ),
+    ):
+        assert run(*command, *model) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_another_encoder_than_that_of_the_model_gives_a_warning(place, tmp_path, capsys):
+    shutil.copytree(place / "model", tmp_path / "model")
+    shutil.copytree(place / "encoder", tmp_path / "model" / "speaker_encoder")
+    other = dataclasses.replace(ENCODER, level=-30.0)
+    speaker_encoder.FAMILY.save_network(
+        tmp_path / "other", speaker_encoder.FAMILY.build(other, key=jax.random.key(1)), other
+    )
+    given = place / "a.wav", tmp_path / "voice.json", "--model", tmp_path / "model"
+    for options, warned in (
+        ((), False),
+        (("--encoder", place / "encoder"), False),
+        (("--encoder", tmp_path / "other"), True),
+    ):
+        assert run("voice", *given, *options) == 0
+        assert ("warning: encoder is another speaker encoder than that in" in capsys.readouterr().err) == warned
+    # The weights are the same, but not the level of recordings.
+    command = "clone", tmp_path / "voice.json", "hello", tmp_path / "out.wav", "--model", tmp_path / "model"
+    assert run(*command, "--language", "en") == 2
+    assert "another speaker encoder, or one with other settings" in capsys.readouterr().err

@@ -177,6 +177,9 @@ def test_invalid_arguments_are_one_line(recordings, model, tmp_path, capsys):
         ),
         (("convert", source, output, "--voice", recordings, "--model", model), "sources, a folder; pass recordings"),
         (("convert", "--model", model, "--voice", reference, source, output), "Write them before --voice"),
+        (("convert", source, output, *options, "--seed", "3"), f"--seed is not an option of {model}; omit it"),
+        (("convert", source, output, *options, "--seed", 2**64), "--seed is 18446744073709551616; it should be"),
+        (("convert", source, output, *options, "--speaker", "a"), f"--speaker is not an option of {model}; omit it"),
         (
             ("convert", source, output, "--voice", reference, "--model", tmp_path / "vocoder"),
             "a voice conversion model",
