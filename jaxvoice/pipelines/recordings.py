@@ -98,12 +98,12 @@ def _clipped_share(samples: Float32[np.ndarray, " samples"], peak: float) -> flo
     second sample beside a clipped run must be farther from the extreme than that of a parabola whose samples in the run
     differ by one step of the integers.
     """
-    step, clipped = _integer_step(samples), 0
+    step, clipped, outside = _integer_step(samples), 0, np.zeros(1, np.int8)
     for signal in (samples, -samples):
         extreme = signal.max()
         if extreme < 0.9 * peak:
             continue
-        edges = np.diff(np.pad((signal == extreme).astype(np.int8), 1))
+        edges = np.diff(np.concatenate([outside, (signal == extreme).astype(np.int8), outside]))
         starts, stops = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
         before, after = signal[np.maximum(starts - 2, 0)], signal[np.minimum(stops + 1, len(signal) - 1)]
         runs = stops - starts

@@ -88,8 +88,9 @@ def speaker_vector(vector: Any, size: int) -> Float32[np.ndarray, " dim"]:
     return (array / largest).astype(np.float32)
 
 
-def warn_about_encoder(encoder: SpeakerEncoder, folder: Path) -> None:
-    """Warn with `JaxvoiceWarning` if `encoder` is not the one in `folder`, which belongs to the model."""
+def warn_about_encoder(encoder: Any, folder: Path) -> None:
+    """Warn with `JaxvoiceWarning` if the `SpeakerEncoder` `encoder` is not the one in `folder`, which belongs to
+    the model."""
     own = SpeakerEncoder(*ENCODER_FAMILY.load_network(folder))
     if own.identity != encoder.identity:
         warn_caller(
