@@ -173,7 +173,7 @@ def evaluate(
     clips: Sequence[Utterance],
     *,
     read: Reader | None = None,
-    recogniser: Recogniser | None = None,
+    recogniser: Callable[[Waveform, int], list[str]] | None = None,
     noise: float = 0.0,
 ) -> list[dict[str, Any]]:
     """The recognition of each clip: `id`, `errors`, number of `words` in the text, and the recognised text `heard`.
