@@ -47,7 +47,8 @@ class Experiment(vits.Experiment):
     """Folder for checkpoints, logs, samples and the best model."""
     alphabet: Literal["characters", "ipa"] | None = None
     """What the model reads: characters, or the IPA, to which espeak-ng converts the texts, as in the release. By
-    default characters, or the alphabet of the run that is resumed."""
+    default the IPA for the small model of the demo corpus, otherwise characters, or the alphabet of the run that is
+    resumed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,9 +70,9 @@ def default_experiment(preset: str, alphabet: str = "characters") -> Experiment:
     model = replace(vits_preset(preset), symbols=SYMBOLS[alphabet])
     if preset == "tiny":
         optimizer = tiny_optimizer()
-        training = TrainingConfig(model, optimizer, optimizer, ema_decay=0.99, reconstruction_steps=400)
+        training = TrainingConfig(model, optimizer, optimizer, ema_decay=0.99, reconstruction_steps=1300)
         loop = Loop(minutes=14.0, validate_every=0, checkpoint_every=500, log_every=50)
-        return Experiment(preset=preset, batch_size=8, buckets=1, training=training, loop=loop)
+        return Experiment(preset=preset, batch_size=8, buckets=1, max_seconds=5.5, training=training, loop=loop)
     loop = Loop(steps=800_000, validate_every=2000, checkpoint_every=5000)
     training = TrainingConfig(model, precision="bfloat16")
     return Experiment(preset=preset, batch_size=64, workers=4, training=training, loop=loop)
@@ -82,9 +83,11 @@ def parse(argv: Sequence[str]) -> Experiment:
     presets = [name for name, model in PRESETS.items() if not model.speaker_channels]
 
     def default() -> Experiment:
-        alphabet = common.flag_value("--alphabet", argv) or "characters"
+        preset = common.chosen_preset(argv, presets, full="ljspeech")
+        of_demo = preset == "tiny" and common.flag_value("--data", argv) is None
+        alphabet = common.flag_value("--alphabet", argv) or ("ipa" if of_demo else "characters")
         common.check_choice("--alphabet", alphabet, SYMBOLS)
-        return default_experiment(common.chosen_preset(argv, presets, full="ljspeech"), alphabet)
+        return default_experiment(preset, alphabet)
 
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 

@@ -14,7 +14,7 @@ from jaxvoice.models import vits as models
 from jaxvoice.models.speaker_encoder import FAMILY as ENCODER_FAMILY, build
 from jaxvoice.pipelines import VITSSynthesizer
 from jaxvoice.pipelines.vits_synthesizer import BLANK
-from jaxvoice.text.symbol_table import ENGLISH_CHARACTERS, VITS_SYMBOLS
+from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training.run_folder import RunFolder
 from tests.experiments import command_lines
 from tests.models.speaker_encoder.small import SMALL as ENCODER
@@ -72,8 +72,8 @@ def small(given, model, data, run_dir, **options):
 
 def test_defaults_depend_on_the_device(monkeypatch):
     tiny = vits_ljspeech.parse([])
-    assert tiny == vits_ljspeech.default_experiment("tiny") and (tiny.loop.minutes or 99) < 15
-    assert tiny.training.model == replace(models.preset("tiny"), symbols=ENGLISH_CHARACTERS)
+    assert tiny == vits_ljspeech.default_experiment("tiny", "ipa") and (tiny.loop.minutes or 99) < 15
+    assert tiny.training.model == replace(models.preset("tiny"), symbols=VITS_SYMBOLS)
     spoken = yourtts_vctk.parse([])
     assert spoken == yourtts_vctk.default_experiment("tiny") and spoken.training.loss_weights.speaker == 9
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -98,7 +98,9 @@ def test_impossible_settings_raise_errors(changes, error, text):
 
 
 def test_models_read_characters_or_the_ipa(capsys):
-    assert vits_ljspeech.parse(["--alphabet", "characters"]).training == vits_ljspeech.parse([]).training
+    flags = ("--data", "x")
+    given = vits_ljspeech.parse([*flags, "--alphabet", "characters"])
+    assert vits_ljspeech.parse(flags).training == given.training and given.training.model == models.preset("tiny")
     found = vits_ljspeech.parse(["--alphabet", "ipa", "--text", "42 \u03a9"])
     assert found.training.model == replace(models.preset("tiny"), symbols=VITS_SYMBOLS) and found.alphabet == "ipa"
     assert "--alphabet is 'x'; it should be one of" in command_lines.refused(
