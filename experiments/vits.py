@@ -1,10 +1,10 @@
 """Code shared by the experiments of VITS and YourTTS: stores of recordings with texts, and the test sentence."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -39,6 +39,9 @@ class Experiment(common.Experiment):
     """Folder of the audio of a file list, if it is not beside it."""
     max_seconds: float = 10.0
     """Longest recording in seconds; longer ones are left out."""
+    alphabet: Literal["characters", "ipa"] | None = None
+    """What the model reads: characters, or the IPA, to which espeak-ng converts the texts. By default the IPA for the
+    small models of the demo corpora, otherwise characters, or the alphabet of the run that is resumed."""
     buckets: int = 4
     """Number of batch shapes. Batches are padded to one of them, and each is compiled once."""
     workers: int = 2
@@ -55,8 +58,21 @@ class Experiment(common.Experiment):
         if self.max_seconds <= 0:
             raise ConfigError(f"--max-seconds is {self.max_seconds}; it should be positive.")
         symbols = self.training.model.symbols
+        if self.alphabet not in (None, symbols.alphabet):
+            raise ConfigError(
+                f"--alphabet is {self.alphabet!r}, but the model reads {symbols.alphabet!r} "
+                "(--model.symbols.alphabet). Omit --alphabet, or choose another --run-dir."
+            )
         if symbols.alphabet == "characters":
             symbols.ids(self.text)  # raises an error for characters that the model does not have
+
+
+def chosen_alphabet(argv: Sequence[str], preset: str) -> str:
+    """The alphabet that the flags `argv` choose for a model of `preset`."""
+    of_demo = preset == "tiny" and common.flag_value("--data", argv) is None
+    alphabet = common.flag_value("--alphabet", argv) or ("ipa" if of_demo else "characters")
+    common.check_choice("--alphabet", alphabet, ("characters", "ipa"))
+    return alphabet
 
 
 def check_text(experiment: Experiment) -> None:

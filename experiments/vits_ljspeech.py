@@ -7,7 +7,8 @@ reads the letters of the IPA, as the release does: espeak-ng (extra `demo`) conv
 of a synthesis. Without `--data`, espeak-ng (extra `demo`) synthesises half an hour of English speech with one voice. On
 a GPU or TPU, the preset `ljspeech` trains with the settings of the release. On a CPU, the preset `tiny` trains a small
 VITS for at most fifteen minutes in total. At the end, the best model says a sentence that is not in the corpus. The
-same command resumes a run that was stopped. The presets have not been measured yet.
+same command resumes a run that was stopped. Measurements of the small model are in docs/results.md; the preset
+`ljspeech` has not been measured.
 """
 
 import sys
@@ -16,13 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 from experiments import common, text_to_speech, vits
 from experiments.common import Loop
 from jaxvoice.data import Corpus, find_corpus, make_demo_corpus, split
 from jaxvoice.data.demo import VOICES, compose_sentences
-from jaxvoice.errors import ConfigError
 from jaxvoice.models.vits import PRESETS, preset as vits_preset
 from jaxvoice.models.vits.columns import training_columns
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
@@ -45,19 +44,6 @@ class Experiment(vits.Experiment):
 
     run_dir: Path = Path("runs/vits_ljspeech")
     """Folder for checkpoints, logs, samples and the best model."""
-    alphabet: Literal["characters", "ipa"] | None = None
-    """What the model reads: characters, or the IPA, to which espeak-ng converts the texts, as in the release. By
-    default the IPA for the small model of the demo corpus, otherwise characters, or the alphabet of the run that is
-    resumed."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        found = self.training.model.symbols.alphabet
-        if self.alphabet not in (None, found):
-            raise ConfigError(
-                f"--alphabet is {self.alphabet!r}, but the model reads {found!r} (--model.symbols.alphabet). Omit "
-                "--alphabet, or choose another --run-dir."
-            )
 
 
 def tiny_optimizer() -> OptimizerConfig:
@@ -84,10 +70,7 @@ def parse(argv: Sequence[str]) -> Experiment:
 
     def default() -> Experiment:
         preset = common.chosen_preset(argv, presets, full="ljspeech")
-        of_demo = preset == "tiny" and common.flag_value("--data", argv) is None
-        alphabet = common.flag_value("--alphabet", argv) or ("ipa" if of_demo else "characters")
-        common.check_choice("--alphabet", alphabet, SYMBOLS)
-        return default_experiment(preset, alphabet)
+        return default_experiment(preset, vits.chosen_alphabet(argv, preset))
 
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 

@@ -5,14 +5,14 @@
 `--data` is a corpus with texts and speakers: VCTK, a list of files with columns for text and speaker, and for several
 languages one for the language. `--speaker-encoder` is a model folder of H/ASP or another encoder that reads audio; it
 computes the vector of each recording, and is the frozen encoder of the loss. Without `--data`, espeak-ng (extra `demo`)
-synthesises sentences in 16 voices; without `--speaker-encoder`, a small encoder is trained first, in a folder beside
-the run.
+synthesises sentences in 16 voices, and the model reads the IPA; without `--speaker-encoder`, a small encoder is trained
+first, in a folder beside the run.
 
 On a GPU or TPU, the preset `yourtts` trains for 200,000 steps, and for 50,000 more with the loss, as in the paper. On a
 CPU, the preset `tiny` trains a small model for at most fifteen minutes in total. `--adapted SPEAKER` adapts a model of
 `--init-from` to a speaker, which has a quarter of each batch. At the end, the best model says a sentence in the voice
-of an unseen speaker, if there is one. The same command resumes a run that was stopped. The presets have not been
-measured yet.
+of an unseen speaker, if there is one. The same command resumes a run that was stopped. Measurements of the small model
+are in docs/results.md; the preset `yourtts` has not been measured.
 """
 
 import sys
@@ -40,13 +40,14 @@ from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import Validation
 from jaxvoice.pipelines import SpeakerEncoder
 from jaxvoice.pipelines.vits_arguments import choose
+from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import RunFolder, inherited_info
 
 NAME = "yourtts_vctk"
-ENCODER_SHARE = 0.25
+ENCODER_SHARE = 0.15
 """Share of the minutes in which the small speaker encoder is trained."""
 
 
@@ -71,31 +72,33 @@ class Experiment(vits.Experiment):
     """Share of the adapted speakers in each batch."""
 
 
-def model_of(preset: str) -> VITSConfig:
-    """The network of a preset: with vectors of speakers and one language."""
+def model_of(preset: str, alphabet: str = "characters") -> VITSConfig:
+    """The network of a preset: with vectors of speakers and one language. It reads the `alphabet`."""
+    model = replace(vits_preset(preset), languages=("en",))
+    if alphabet == "ipa":
+        model = replace(model, symbols=VITS_SYMBOLS)
     if preset == "tiny":
-        model, channels = vits_preset("tiny"), encoder_experiment.default_experiment("tiny").training.model.dim
-        decoder = replace(model.decoder, cond_channels=channels)
-        return replace(model, decoder=decoder, speaker_channels=channels, languages=("en",), segment_frames=48)
-    return replace(vits_preset(preset), languages=("en",))
+        channels = encoder_experiment.default_experiment("tiny").training.model.dim
+        return replace(model, decoder=replace(model.decoder, cond_channels=channels), speaker_channels=channels)
+    return model
 
 
-def default_experiment(preset: str) -> Experiment:
-    """The settings of a preset."""
-    model = model_of(preset)
+def default_experiment(preset: str, alphabet: str = "characters") -> Experiment:
+    """The settings of a preset, for a model that reads the `alphabet`."""
+    model = model_of(preset, alphabet)
     if preset == "tiny":
-        optimizer = tiny_optimizer()
+        optimizer = replace(tiny_optimizer(), learning_rate=1.5e-3)
         training = TrainingConfig(
             model,
             optimizer,
             optimizer,
             LossWeights(speaker=9.0),
             ema_decay=0.99,
-            reconstruction_steps=400,
-            speaker_steps=600,
+            reconstruction_steps=1100,
+            speaker_steps=1100,
         )
         loop = Loop(minutes=14.0, validate_every=0, checkpoint_every=500, log_every=50)
-        return Experiment(preset=preset, batch_size=8, buckets=1, training=training, loop=loop)
+        return Experiment(preset=preset, batch_size=8, buckets=1, max_seconds=5.5, training=training, loop=loop)
     training = TrainingConfig(model, loss_weights=LossWeights(speaker=9.0), precision="bfloat16", speaker_steps=200_000)
     loop = Loop(steps=250_000, validate_every=2000, checkpoint_every=5000)
     return Experiment(preset=preset, batch_size=32, workers=4, training=training, loop=loop)
@@ -106,7 +109,8 @@ def parse(argv: Sequence[str]) -> Experiment:
     presets = ["tiny", *(name for name, model in PRESETS.items() if model.speaker_channels and not model.num_speakers)]
 
     def default() -> Experiment:
-        return default_experiment(common.chosen_preset(argv, presets, full="yourtts"))
+        preset = common.chosen_preset(argv, presets, full="yourtts")
+        return default_experiment(preset, vits.chosen_alphabet(argv, preset))
 
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 

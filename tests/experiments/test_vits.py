@@ -75,7 +75,7 @@ def test_defaults_depend_on_the_device(monkeypatch):
     assert tiny == vits_ljspeech.default_experiment("tiny", "ipa") and (tiny.loop.minutes or 99) < 15
     assert tiny.training.model == replace(models.preset("tiny"), symbols=VITS_SYMBOLS)
     spoken = yourtts_vctk.parse([])
-    assert spoken == yourtts_vctk.default_experiment("tiny") and spoken.training.loss_weights.speaker == 9
+    assert spoken == yourtts_vctk.default_experiment("tiny", "ipa") and spoken.training.loss_weights.speaker == 9
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     full = vits_ljspeech.parse([])
     assert full.preset == "ljspeech" and full.batch_size == 64 and full.training.precision == "bfloat16"
