@@ -4,11 +4,11 @@
 
 `--data` is a corpus with texts: LJSpeech, a file list, a table. The model reads characters. With `--alphabet ipa`, it
 reads the letters of the IPA, as the release does: espeak-ng (extra `demo`) converts all texts at the start, and those
-of a synthesis. Without `--data`, espeak-ng (extra `demo`) synthesises half an hour of English speech with one voice. On
-a GPU or TPU, the preset `ljspeech` trains with the settings of the release. On a CPU, the preset `tiny` trains a small
-VITS for at most fifteen minutes in total. At the end, the best model says a sentence that is not in the corpus. The
-same command resumes a run that was stopped. Measurements of the small model are in docs/results.md; the preset
-`ljspeech` has not been measured.
+of a synthesis. Without `--data`, espeak-ng (extra `demo`) synthesises half an hour of English speech with one voice,
+and the small model reads the IPA. On a GPU or TPU, the preset `ljspeech` trains with the settings of the release. On a
+CPU, the preset `tiny` trains a small VITS for at most fifteen minutes in total. At the end, the best model says a
+sentence that is not in the corpus. The same command resumes a run that was stopped. Measurements of the small model are
+in docs/results.md; the preset `ljspeech` has not been measured.
 """
 
 import sys
