@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxvoice.cli._audio_files import input_files
+from jaxvoice.cli._audio_files import AUDIO_SUFFIXES, input_files
 from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
 from jaxvoice.console import print_message, print_text
 from jaxvoice.errors import ConfigError, JaxvoiceError
@@ -77,10 +77,27 @@ class Embed:
 
 
 def _speaker_folders(path: Path) -> list[Path]:
-    """`path`, or the folders in it if it is a folder of folders, of which each contains a speaker."""
-    if not path.is_dir() or any(entry.is_file() for entry in path.iterdir()):
+    """`path`, or the folders in it if it contains no recordings itself, each with those of a speaker.
+
+    **Raises:** `ConfigError` for a folder that contains recordings beside folders with recordings.
+    """
+    if not path.is_dir():
         return [path]
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and any(entry.iterdir())) or [path]
+    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and any(entry.iterdir()))
+    if not _contains_audio(path):
+        return folders or [path]
+    of_speakers = [folder.name for folder in folders if _contains_audio(folder)]
+    if of_speakers:
+        raise ConfigError(
+            f"{path} contains recordings and also folders with recordings, such as {of_speakers[0]}, so that the "
+            "speakers are ambiguous. Move the recordings to a folder of their speaker, or pass the files and folders "
+            "to embed one by one."
+        )
+    return [path]
+
+
+def _contains_audio(folder: Path) -> bool:
+    return any(entry.suffix.lower() in AUDIO_SUFFIXES and entry.is_file() for entry in folder.iterdir())
 
 
 def clip_names(files: list[Path]) -> dict[Path, str]:

@@ -1,6 +1,7 @@
 """`jaxvoice embed` and `jaxvoice compare-voices`."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -40,6 +41,25 @@ def test_embeddings_of_folders_are_written(place, tmp_path, suffix, capsys):
     assert table.clips == ("anna/0", "anna/1", "bert/0") and table.names == ("anna", "bert")
     encoder = jaxvoice.SpeakerEncoder.load(place / "model")
     np.testing.assert_allclose(table["anna/1"], encoder.embed(place / "corpus" / "anna" / "1.wav"), atol=1e-6)
+
+
+def test_other_files_beside_the_folders_of_speakers_are_ignored(place, tmp_path, capsys):
+    shutil.copytree(place / "corpus", tmp_path / "corpus")
+    (tmp_path / "corpus" / "README.txt").write_text("two speakers")
+    assert run("embed", tmp_path / "corpus", tmp_path / "out.json", "--model", place / "model") == 0
+    assert SpeakerTable.load(tmp_path / "out.json").clips == ("anna/0", "anna/1", "bert/0")
+    (tmp_path / "corpus" / "anna" / "notes").mkdir()
+    (tmp_path / "corpus" / "anna" / "notes" / "a.txt").write_text("a folder without recordings")
+    assert run("embed", tmp_path / "corpus" / "anna", tmp_path / "out.json", "--model", place / "model") == 0
+    assert SpeakerTable.load(tmp_path / "out.json").clips == ("0", "1")
+
+
+def test_recordings_beside_the_folders_of_speakers_are_errors(place, tmp_path, capsys):
+    shutil.copytree(place / "corpus", tmp_path / "corpus")
+    shutil.copy(place / "corpus" / "bert" / "0.wav", tmp_path / "corpus" / "c.wav")
+    assert run("embed", tmp_path / "corpus", tmp_path / "out.json", "--model", place / "model") == 2
+    assert "contains recordings and also folders with recordings, such as anna" in capsys.readouterr().err
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_single_files_are_embedded(place, tmp_path):
