@@ -85,11 +85,11 @@ def _read_ids(path: Path, config: VITSConfig) -> dict[str, int]:
         with open_archive(path) as archive:
             table = archive.content if isinstance(archive, PickleArchive) else None
     numbers = list(table.values()) if isinstance(table, Mapping) else []
-    if not numbers or not all(type(number) is int and 0 <= number < config.num_speakers for number in numbers):
+    if not all(type(number) is int for number in numbers) or sorted(numbers) != list(range(config.num_speakers)):
         raise CheckpointError(
-            f"{path} contains {format_value(table)}; it should map names of speakers to ids from 0 to "
-            f"{config.num_speakers - 1}, because the model has {config.num_speakers} speakers. Pass the file of these "
-            "weights, or remove it."
+            f"{path} contains {format_value(table)}; it should give each of the ids from 0 to "
+            f"{config.num_speakers - 1} to one name, because the model has {config.num_speakers} speakers. Pass the "
+            "file of these weights, or remove it: the names are then the ids."
         )
     assert isinstance(table, Mapping)
     return {str(name): number for name, number in sorted(table.items(), key=lambda item: item[1])}

@@ -134,12 +134,13 @@ class VITSTask(Task):
     - `steps_per_epoch`: number of steps per epoch, for learning rates that decay after every epoch.
     - `speaker_encoder`: the frozen encoder of the speaker consistency loss, which contains its running statistics. For
         a model that reads vectors, it is saved with the model.
-    - `speakers`: the id or the vector of each speaker by name, which model folders contain.
+    - `speakers`: the id or the vector of each speaker by name, which model folders contain; ids are those of all
+        rows of the table.
     - `validation`: evaluates the networks; without it, `validate` returns no metrics.
     - `inherited_info`: metadata of the initial model, such as its licence, that is copied into model folders.
 
     **Raises:** `ConfigError` for a speaker consistency loss without an encoder, or with one that reads mels, or whose
-    input is longer than the segments.
+    input is longer than the segments; or for `speakers` that do not match the table of the model.
     """
 
     family = FAMILY.name
@@ -160,6 +161,12 @@ class VITSTask(Task):
         self.steps_per_epoch, self.validation = steps_per_epoch, validation
         self._inherited_info, self._speakers = dict(inherited_info or {}), dict(speakers or {})
         self._speaker_encoder = speaker_encoder
+        ids, rows = sorted(v for v in self._speakers.values() if isinstance(v, int)), config.model.num_speakers
+        if rows and self._speakers and ids != list(range(rows)):
+            raise ConfigError(
+                f"speakers has {len(ids)} names; it should give each of the ids from 0 to {rows - 1} to one name, "
+                f"because model.num_speakers is {rows}."
+            )
         if config.loss_weights.speaker:
             if speaker_encoder is None:
                 raise ConfigError(

@@ -268,6 +268,12 @@ def test_warnings_name_losses_without_a_gradient():
     assert len(task.warnings({"speaker_gradient": float("nan"), "mel_gradient": 0.0})) == 2
 
 
+@pytest.mark.parametrize("speakers", [{"a": 0}, {"a": 0, "b": 0}, {"a": 0, "b": 2}])
+def test_speakers_that_do_not_match_the_table_raise_errors(speakers):
+    with pytest.raises(ConfigError, match="it should give each of the ids from 0 to 1 to one name"):
+        VITSTask(TrainingConfig(replace(SMALL, num_speakers=2)), steps_per_epoch=1, speakers=speakers)
+
+
 def test_the_full_model_trains_the_networks_of_the_release_alone():
     config, key = preset("yourtts"), jax.random.key(0)
     hasp = eqx.filter_eval_shape(build, speaker_encoders.preset("hasp"), key=key)

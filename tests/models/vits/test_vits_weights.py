@@ -395,14 +395,14 @@ def test_exports_keep_files_of_the_same_names_only(tmp_path):
 
 def test_exports_contain_the_ids_of_a_table_of_speakers(tmp_path, original):
     original_checkpoint(tmp_path, original[0], discriminators=False)
-    (tmp_path / "speaker_ids.json").write_text('{"b": 2, "a": 0}', encoding="utf-8")
+    (tmp_path / "speaker_ids.json").write_text('{"b": 2, "a": 0, "c": 1}', encoding="utf-8")
     jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
     jaxvoice.export_model(tmp_path / "model", tmp_path / "export" / "G_10.pth")
     assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [
         *("G_10.pth", "config.json", "speaker_ids.json")
     ]
     jaxvoice.import_model(tmp_path / "export" / "G_10.pth", tmp_path / "second")
-    assert json.loads((tmp_path / "second" / "speakers.json").read_text(encoding="utf-8")) == {"a": 0, "b": 2}
+    assert json.loads((tmp_path / "second" / "speakers.json").read_text(encoding="utf-8")) == dict(a=0, c=1, b=2)
 
 
 @pytest.mark.parametrize(
@@ -557,16 +557,18 @@ def test_speaker_files_of_other_models_raise_errors(tmp_path, original):
     with pytest.raises(DataError, match=r"vector of the speaker 'p1' in .* contains only zeros"):
         jaxvoice.import_model(bundle, tmp_path / "model")
     original_checkpoint(tmp_path, original[0], discriminators=False)
-    (tmp_path / "speaker_ids.json").write_text('{"a": 3}', encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"ids from 0 to 2, because the model has 3 speakers"):
-        jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
-    (tmp_path / "speaker_ids.json").write_text('{"b": 2, "a": 0}', encoding="utf-8")
+    for ids in ('{"a": 0, "b": 1, "c": 3}', '{"a": 0, "b": 1, "c": 1}', '{"a": 0, "b": 2}', "{}", "[0, 1, 2]"):
+        (tmp_path / "speaker_ids.json").write_text(ids, encoding="utf-8")
+        with pytest.raises(CheckpointError, match=r"each of the ids from 0 to 2 to one name, because the model has 3"):
+            jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
+    ids = {"b": 2, "c": 1, "a": 0}
+    (tmp_path / "speaker_ids.json").write_text(json.dumps(ids), encoding="utf-8")
     jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
-    assert json.loads((tmp_path / "model" / "speakers.json").read_text(encoding="utf-8")) == {"a": 0, "b": 2}
+    assert json.loads((tmp_path / "model" / "speakers.json").read_text(encoding="utf-8")) == ids
     (tmp_path / "speaker_ids.json").unlink()
-    torch.save({"b": 2, "c": 1}, tmp_path / "speaker_ids.pth")
+    torch.save(ids, tmp_path / "speaker_ids.pth")
     jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "other")
-    assert json.loads((tmp_path / "other" / "speakers.json").read_text(encoding="utf-8")) == {"c": 1, "b": 2}
+    assert json.loads((tmp_path / "other" / "speakers.json").read_text(encoding="utf-8")) == ids
 
 
 def test_discriminators_of_another_kind_raise_errors(tmp_path, original):
