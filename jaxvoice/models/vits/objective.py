@@ -17,7 +17,7 @@ from jaxvoice.models.vits.discriminators import VITSDiscriminators
 from jaxvoice.models.vits.losses import Losses, LossWeights, adversarial_losses, kl_loss
 from jaxvoice.models.vits.network import VITS
 from jaxvoice.models.vits.segments import random_starts, take_segments
-from jaxvoice.models.vits.speaker_consistency import speaker_similarity, with_gradient
+from jaxvoice.models.vits.speaker_consistency import audible, speaker_similarity, with_gradient
 from jaxvoice.nn import length_mask, masked
 from jaxvoice.training.training_state import Precision
 
@@ -195,6 +195,7 @@ def generator_losses(
 
         losses["speaker"], similarity, gradient = with_gradient(speaker_loss, generated.audio)
         metrics |= {"speaker_similarity": similarity, "speaker_gradient": gradient, "mel_gradient": mel_gradient}
+        metrics["compared_segments"] = jnp.sum(audible(recorded.audio), dtype=jnp.float32)
     return losses, metrics
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxvoice.dsp.sinc_resampling import sinc_resample
 from jaxvoice.errors import ConfigError
@@ -65,8 +65,13 @@ def speaker_similarity(
         encoder(sinc_resample(audio, sample_rate, encoder.config.sample_rate)) for audio in (recorded, generated)
     )
     cosines = jnp.sum(jax.lax.stop_gradient(of_recorded) * of_generated, axis=-1)
-    audible = jnp.mean(jnp.square(recorded), axis=-1) > _SILENCE**2
-    return jnp.sum(jnp.where(audible, cosines, 0)) / jnp.maximum(jnp.sum(audible, dtype=cosines.dtype), 1)
+    compared = audible(recorded)
+    return jnp.sum(jnp.where(compared, cosines, 0)) / jnp.maximum(jnp.sum(compared, dtype=cosines.dtype), 1)
+
+
+def audible(audio: Float[Array, "*batch samples"]) -> Bool[Array, "*batch"]:
+    """Which segments are louder than -60 dB, so that their embeddings are compared."""
+    return jnp.mean(jnp.square(audio), axis=-1) > _SILENCE**2
 
 
 def with_gradient(function: Any, x: Float[Array, "*shape"]) -> tuple[Float[Array, ""], Any, Float[Array, ""]]:

@@ -51,6 +51,7 @@ COLUMNS = MappingProxyType(
         "durations": "loss of the duration predictor per token, without its weight; it may be negative",
         "adversarial, feature": "adversarial and feature-matching losses, with their weights",
         "speaker_similarity": "mean cosine of the speaker encoder for recorded and generated segments",
+        "compared_segments": "number of segments in which the recording is not silent, so that voices are compared",
         "speaker_gradient, mel_gradient": "norms of the gradients of these losses at the generated samples",
         "discriminator": "loss of all discriminators",
         "gradient_norm, learning_rate": "of the generator, before clipping; disc_*: of the discriminators",
@@ -250,8 +251,13 @@ class VITSTask(Task):
         return guarded(after.finite, new, state), after.metrics
 
     def warnings(self, metrics: Mapping[str, float]) -> list[str]:
-        """A loss whose gradient at the generated samples is zero or not finite, so that it trains nothing."""
+        """A loss whose gradient at the generated samples is zero or not finite, so that it trains nothing.
+
+        The speaker consistency loss of a batch in which all recorded segments are silent is zero, without a warning.
+        """
         names = {"speaker_gradient": "speaker consistency loss", "mel_gradient": "mel loss"}
+        if metrics.get("compared_segments") == 0 and metrics.get("speaker_gradient") == 0:
+            del names["speaker_gradient"]
         return [
             f"the norm of the gradient of the {loss} at the generated samples is {metrics[name]}, so the loss does "
             "not train the decoder."

@@ -40,8 +40,9 @@ def similarity(speaker_encoder, recorded, generated, rate=RATE):
     return jax.value_and_grad(function, argnums=(0, 1))(recorded, generated)
 
 
-def losses(audio, speaker_encoder, weights=WEIGHTS):
-    recorded = Recorded(voiced(1), mels_of(voiced(1), CONFIG))
+def losses(audio, speaker_encoder, weights=WEIGHTS, target=None):
+    target = voiced(1) if target is None else target
+    recorded = Recorded(target, mels_of(target, CONFIG))
     generated = Generated(audio, jnp.zeros(()), jnp.zeros(()))
     return generator_losses(None, recorded, generated, weights, CONFIG, speaker_encoder=speaker_encoder)
 
@@ -303,7 +304,10 @@ def test_silence_is_finite_and_left_out(monkeypatch):
     silence = jnp.zeros_like(voiced(0))
     gradient, metrics = audio_gradient(silence, encoder())
     assert np.isfinite(np.asarray(gradient)).all() and np.isfinite(float(metrics["speaker_similarity"]))
+    assert float(metrics["compared_segments"]) == 2
     # A silent recording has no voice to compare with.
+    metrics = eqx.filter_jit(lambda audio, model: losses(audio, model, target=silence)[1])(voiced(0), encoder())
+    assert float(metrics["speaker_gradient"]) == 0 and float(metrics["compared_segments"]) == 0
     half = jnp.concatenate([voiced(0)[:1], silence[:1]])
     found, (_, gradient) = similarity(encoder(), half, voiced(1))
     twice = similarity(encoder(), jnp.tile(half[:1], (2, 1)), jnp.tile(voiced(1)[:1], (2, 1)))[0]

@@ -266,6 +266,10 @@ def test_warnings_name_losses_without_a_gradient():
     assert not task.warnings({"speaker_gradient": 0.1, "mel_gradient": 2.0, "kl": 0.0})
     assert "speaker consistency loss" in task.warnings({"speaker_gradient": 0.0, "mel_gradient": 1.0})[0]
     assert len(task.warnings({"speaker_gradient": float("nan"), "mel_gradient": 0.0})) == 2
+    # Silent recordings are not compared, so that the gradient is zero.
+    assert not task.warnings({"speaker_gradient": 0.0, "mel_gradient": 1.0, "compared_segments": 0.0})
+    assert len(task.warnings({"speaker_gradient": 0.0, "mel_gradient": 1.0, "compared_segments": 1.0})) == 1
+    assert len(task.warnings({"speaker_gradient": float("nan"), "mel_gradient": 1.0, "compared_segments": 0.0})) == 1
 
 
 @pytest.mark.parametrize("speakers", [{"a": 0}, {"a": 0, "b": 0}, {"a": 0, "b": 2}])
