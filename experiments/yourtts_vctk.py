@@ -133,11 +133,37 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
     return voice_conversion.without_speakers(corpus, unseen)
 
 
+def small_encoder_folder(experiment: Experiment) -> RunFolder:
+    """The run folder, beside that of the run, in which the small speaker encoder is trained."""
+    return RunFolder(experiment.run_dir.with_name(f"{experiment.run_dir.name}_speaker_encoder"))
+
+
+def check_small_encoder(experiment: Experiment) -> None:
+    """Check, before a small speaker encoder is trained, that its embeddings have the size of the model's vectors.
+
+    **Raises:** `ConfigError` if they do not, without `--speaker-encoder`.
+    """
+    if experiment.speaker_encoder is not None or small_encoder_folder(experiment).has_validation():
+        return
+    dim = encoder_experiment.default_experiment("tiny").training.model.dim
+    channels = experiment.training.model.speaker_channels
+    if dim != channels:
+        raise ConfigError(
+            f"--speaker-encoder is not set, and the embeddings of the small encoder that is then trained have {dim} "
+            f"components; the model reads {channels}, --model.speaker-channels. Pass the model folder of an encoder of "
+            "this size with --speaker-encoder, or train the small model with --preset tiny."
+        )
+
+
 def speaker_encoder(experiment: Experiment, started: float) -> SpeakerEncoder:
-    """The encoder of `--speaker-encoder`, or a small one that is trained in a folder beside the run."""
+    """The encoder of `--speaker-encoder`, or a small one that is trained in a folder beside the run.
+
+    **Raises:** `ConfigError` if its embeddings do not have the size of the model's vectors.
+    """
+    check_small_encoder(experiment)
     source = experiment.speaker_encoder
     if source is None:
-        folder = RunFolder(experiment.run_dir.with_name(f"{experiment.run_dir.name}_speaker_encoder"))
+        folder = small_encoder_folder(experiment)
         source = folder.path
         if not folder.has_validation():
             print_once("--speaker-encoder is not set; a small speaker encoder is trained first.")
@@ -183,6 +209,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     config, loop = experiment.training, experiment.loop
     common.check(experiment)
     vits.check_text(experiment)
+    check_small_encoder(experiment)
     corpus, unseen = find_speakers(experiment)
     encoder = speaker_encoder(experiment, started)
     identity = encoder.identity

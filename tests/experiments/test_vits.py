@@ -142,6 +142,16 @@ def test_languages_that_the_model_does_not_have_are_refused(tones, tmp_path):
             yourtts_vctk.find_speakers(replace(given, language=language))
 
 
+def test_large_models_need_a_speaker_encoder(tmp_path, capsys):
+    flags = ("--preset", "yourtts", "--run-dir", str(tmp_path / "run"), "--data", str(tmp_path / "missing"))
+    printed = command_lines.refused(capsys, yourtts_vctk.main, *flags)
+    assert "--speaker-encoder is not set" in printed and "--preset tiny" in printed
+    assert "have 64 components; the model reads 512, --model.speaker-channels" in printed
+    yourtts_vctk.check_small_encoder(yourtts_vctk.default_experiment("tiny"))
+    given = replace(yourtts_vctk.default_experiment("yourtts"), speaker_encoder=tmp_path)
+    yourtts_vctk.check_small_encoder(given)  # of any size, which is known when it is loaded
+
+
 def test_presets_of_other_models_are_refused(capsys):
     assert "--preset is 'yourtts'" in command_lines.refused(capsys, vits_ljspeech.main, "--preset", "yourtts")
     assert "--preset is 'vctk'" in command_lines.refused(capsys, yourtts_vctk.main, "--preset", "vctk")
