@@ -75,15 +75,16 @@ def chosen_alphabet(argv: Sequence[str], preset: str) -> str:
     return alphabet
 
 
-def check_text(experiment: Experiment) -> None:
+def check_text(experiment: Experiment, language: str | None = None) -> None:
     """Check, before the corpus is read, that `--text` can be spoken, and that texts can be converted to the IPA if the
-    model reads it.
+    model reads it. `language` is that of the text, by default the first of the model.
 
     **Raises:** `TextError` for a text that the model cannot read; `MissingExtraError` without espeak-ng.
     """
     model, text = experiment.training.model, experiment.text
+    first = model.languages[0] if model.languages else "en-us"
     if model.symbols.alphabet == "ipa":
-        (text,) = texts_to_symbols([text], model.symbols, model.languages[0] if model.languages else "en-us")
+        (text,) = texts_to_symbols([text], model.symbols, language or first)
     model.symbols.ids(text)
 
 

@@ -15,6 +15,7 @@ of an unseen speaker, if there is one. The same command resumes a run that was s
 are in docs/results.md; the preset `yourtts` has not been measured.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -208,7 +209,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     started = time.monotonic() if started is None else started
     config, loop = experiment.training, experiment.loop
     common.check(experiment)
-    vits.check_text(experiment)
+    vits.check_text(experiment, sentence_language(experiment))
     check_small_encoder(experiment)
     corpus, unseen = find_speakers(experiment)
     encoder = speaker_encoder(experiment, started)
@@ -255,18 +256,29 @@ def last_speaker(result: TrainingResult, experiment: Experiment) -> str | None:
     return next((name for name in names if name in unseen), names[0] if names else None)
 
 
+def sentence_language(experiment: Experiment) -> str | None:
+    """The language of the test sentence: `--language`, or the first of the model if it does not have that one."""
+    languages = experiment.training.model.languages
+    return experiment.language if experiment.language in languages else next(iter(languages), None)
+
+
+def voice_flags(experiment: Experiment, speaker: str) -> str:
+    """The flags of `jaxvoice speak` for a speaker, and for the language of a model with several."""
+    flags = f" --speaker {shlex.quote(speaker)}"
+    if len(experiment.training.model.languages) > 1:
+        flags += f" --language {shlex.quote(str(sentence_language(experiment)))}"
+    return flags
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment and return its exit code."""
 
     def close(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
-        speaker = last_speaker(result, experiment)
-        spoken = (
-            None
-            if speaker is None
-            else vits.speak(result, experiment.text, speaker=speaker, language=experiment.training.model.languages[0])
-        )
-        flags = "" if speaker is None else f" --speaker {speaker}"
-        return vits.summary(result, experiment, seconds, spoken, flags)
+        speaker, language = last_speaker(result, experiment), sentence_language(experiment)
+        if speaker is None:
+            return vits.summary(result, experiment, seconds, None)
+        spoken = vits.speak(result, experiment.text, speaker=speaker, language=language)
+        return vits.summary(result, experiment, seconds, spoken, voice_flags(experiment, speaker))
 
     return common.main(argv, name=NAME, parse=parse, run=run, summary=close)
 

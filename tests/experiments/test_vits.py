@@ -152,6 +152,18 @@ def test_large_models_need_a_speaker_encoder(tmp_path, capsys):
     yourtts_vctk.check_small_encoder(given)  # of any size, which is known when it is loaded
 
 
+def test_the_test_sentence_and_the_next_command_have_the_language():
+    several = replace(MODEL, languages=("en", "fr-fr", "pt-br"))
+    given = yourtts_vctk.default_experiment("tiny")
+    given = replace(given, training=replace(given.training, model=several), language="fr-fr")
+    assert yourtts_vctk.sentence_language(given) == "fr-fr"
+    assert yourtts_vctk.voice_flags(given, "Anne Marie") == " --speaker 'Anne Marie' --language fr-fr"
+    # The utterances of a corpus may all name another language.
+    assert yourtts_vctk.sentence_language(replace(given, language="de")) == "en"
+    one = replace(given, training=replace(given.training, model=MODEL))
+    assert yourtts_vctk.voice_flags(one, "a") == " --speaker a"
+
+
 def test_presets_of_other_models_are_refused(capsys):
     assert "--preset is 'yourtts'" in command_lines.refused(capsys, vits_ljspeech.main, "--preset", "yourtts")
     assert "--preset is 'vctk'" in command_lines.refused(capsys, yourtts_vctk.main, "--preset", "vctk")
