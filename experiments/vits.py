@@ -88,10 +88,10 @@ def check_text(experiment: Experiment, language: str | None = None) -> None:
     model.symbols.ids(text)
 
 
-def checked(corpus: Corpus, model: VITSConfig) -> Corpus:
-    """The usable recordings of `corpus`, after a table of them is printed."""
+def checked(corpus: Corpus, model: VITSConfig, **options: Any) -> Corpus:
+    """The usable recordings of `corpus`, after a table of them is printed; `options` are those of `preflight`."""
     mel = model.mel
-    found = preflight(corpus, mel.sample_rate, mel.n_fft, mel=mel, progress=jax.process_index() == 0)
+    found = preflight(corpus, mel.sample_rate, mel.n_fft, mel=mel, progress=jax.process_index() == 0, **options)
     print_once(found.table())
     return found.corpus
 

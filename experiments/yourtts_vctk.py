@@ -40,6 +40,8 @@ from jaxvoice.models.vits.speakers import read_speakers
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import Validation
 from jaxvoice.pipelines import SpeakerEncoder
+from jaxvoice.pipelines.argument_checks import error_context
+from jaxvoice.pipelines.speaker_encoder import MIN_SECONDS
 from jaxvoice.pipelines.vits_arguments import choose
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training.logging import print_once
@@ -130,7 +132,7 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
     if experiment.language not in languages and not all(one.language for one in corpus.utterances):
         raise ConfigError(f"--language is {experiment.language!r}; {choose(experiment.language, languages)}")
     named = [replace(one, language=one.language or experiment.language) for one in corpus.utterances]
-    corpus = vits.checked(replace(corpus, utterances=tuple(named)), experiment.training.model)
+    corpus = vits.checked(replace(corpus, utterances=tuple(named)), experiment.training.model, shortest=MIN_SECONDS)
     return voice_conversion.without_speakers(corpus, unseen)
 
 
@@ -188,9 +190,19 @@ def speaker_encoder(experiment: Experiment, started: float) -> SpeakerEncoder:
 
 
 def with_columns(store: Store, experiment: Experiment, encoder: SpeakerEncoder) -> Store:
-    """`store` with tokens, languages and the vectors of its recordings."""
-    print_once(f"computing the speaker vectors of {len(store)} recordings")
-    vectors = np.stack([encoder.embed(store.waveform(row), store.sample_rate) for row in range(len(store))])
+    """The usable utterances of `store` with tokens, languages and the vectors of their recordings.
+
+    **Raises:** `AudioError`, with the id, for a recording that the encoder does not embed.
+    """
+
+    def vectors(usable: Store) -> Float32[np.ndarray, "utterances dim"]:
+        print_once(f"computing the speaker vectors of {len(usable)} recordings")
+        rows = []
+        for row, utterance in enumerate(usable.corpus.utterances):
+            with error_context(utterance.id):
+                rows.append(encoder.embed(usable.waveform(row), usable.sample_rate))
+        return np.stack(rows)
+
     model = experiment.training.model
     return training_columns(store, model, vectors=vectors, max_frames=vits.max_frames(experiment))
 

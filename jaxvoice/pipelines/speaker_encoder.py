@@ -32,7 +32,9 @@ from jaxvoice.pipelines.recordings import Recording, read_recording, read_record
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.weights.array_names import identity_of
 
-_SHORTEST, _SHORT = 0.2, 1.0  # seconds
+MIN_SECONDS = 0.2
+"""The shortest recording that an encoder embeds, in seconds."""
+_SHORT = 1.0  # seconds
 _MOST_ROWS = 16  # windows of a compiled program
 
 Embedding = Float32[np.ndarray, " dim"]
@@ -162,9 +164,9 @@ class SpeakerEncoder:
 
     def _prepared(self, recording: Recording) -> Float32[np.ndarray, " samples"]:
         """The samples of `recording` at the rate and the level of the encoder."""
-        if recording.seconds < _SHORTEST:
+        if recording.seconds < MIN_SECONDS:
             raise AudioError(
-                f"{recording.name} is {recording.seconds:.3f} s long; it should be at least {_SHORTEST} s, and some "
+                f"{recording.name} is {recording.seconds:.3f} s long; it should be at least {MIN_SECONDS} s, and some "
                 "seconds for a reliable embedding. Use a longer recording of the speaker."
             )
         if recording.seconds < _SHORT:

@@ -164,6 +164,15 @@ def test_the_test_sentence_and_the_next_command_have_the_language():
     assert yourtts_vctk.voice_flags(one, "a") == " --speaker a"
 
 
+def test_recordings_that_are_too_short_for_the_encoder_are_rejected(tones, tmp_path, capsys):
+    write_wav(tones.parent / "t4.wav", np.full(2400, 0.3, np.float32) * (-1.0) ** np.arange(2400), RATE)
+    given = small(yourtts_vctk.default_experiment("tiny"), MODEL, tones, tmp_path / "run", unseen=())
+    corpus, _ = yourtts_vctk.find_speakers(given)
+    assert [one.id for one in corpus.utterances] == ["t0", "t1", "t2", "t3", "t5"]
+    assert [one.id for one in corpus.rejected] == ["t4"] and "t4.wav" in corpus.rejected[0].reason
+    assert "0.2" in corpus.rejected[0].reason and "t4.wav" in capsys.readouterr().out
+
+
 def test_presets_of_other_models_are_refused(capsys):
     assert "--preset is 'yourtts'" in command_lines.refused(capsys, vits_ljspeech.main, "--preset", "yourtts")
     assert "--preset is 'vctk'" in command_lines.refused(capsys, yourtts_vctk.main, "--preset", "vctk")

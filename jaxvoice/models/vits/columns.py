@@ -1,7 +1,7 @@
 """The columns of a store that VITS is trained with: tokens, speakers and languages; and their sampler."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,8 @@ from jaxvoice.errors import ConfigError, DataError, TextError
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.text.ipa import texts_to_symbols
 
+VectorsFunction = Callable[[Store], Float32[np.ndarray, "utterances dim"]]
+"""Computes a vector for each utterance of a store."""
 _FRAME_MULTIPLE, _TOKEN_MULTIPLE = 64, 32
 
 
@@ -23,7 +25,7 @@ def training_columns(
     config: VITSConfig,
     *,
     speakers: Sequence[str] = (),
-    vectors: Float32[np.ndarray, "utterances dim"] | None = None,
+    vectors: Float32[np.ndarray, "utterances dim"] | VectorsFunction | None = None,
     max_frames: int | None = None,
 ) -> Store:
     """The usable utterances of `store` with the columns `tokens`, and where the model has them, `speaker` and
@@ -39,7 +41,8 @@ def training_columns(
     - `store`: recordings with texts at the sample rate of the model.
     - `config`: the model.
     - `speakers`: the names of the speakers in the order of their ids, for a model with a table of speakers.
-    - `vectors`: the embedding of each recording by a speaker encoder, for a model that reads vectors.
+    - `vectors`: the embedding of each recording by a speaker encoder, for a model that reads vectors; or a function
+      that computes them for the store of the usable utterances.
     - `max_frames`: the largest number of frames of an utterance; `None` sets no limit.
 
     **Raises:** `ConfigError` for another sample rate, or if names or vectors are missing or of another number or
@@ -56,7 +59,7 @@ def training_columns(
     table = _numbers(store, "speaker", _checked_speakers(config, speakers)) if config.num_speakers else None
     given = None
     if config.speaker_channels and not config.num_speakers:
-        given = _checked_vectors(config, store, vectors)
+        given = vectors if callable(vectors) else _checked_vectors(config, store, vectors)
     kept, tokens, rejected = [], [], list(store.rejected)
     samples, texts = store.lengths("audio"), _readable_texts(store, config)
     for row, utterance in enumerate(store.corpus.utterances):
@@ -83,6 +86,8 @@ def training_columns(
     usable = replace(usable, corpus=replace(usable.corpus, rejected=tuple(rejected)))
     if table is not None:
         columns["speaker"] = table[kept]
+    elif callable(given):
+        columns["speaker"] = _checked_vectors(config, usable, given(usable))
     elif given is not None:
         columns["speaker"] = given[kept]
     return usable.with_columns(**columns)

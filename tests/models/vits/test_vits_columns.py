@@ -80,6 +80,20 @@ def test_unusable_utterances_are_rejected_with_the_reason(changes, kind, text):
     assert len(store["tokens"]) == len(store["audio"]) == 3 and f"{kind}: 1" in store.table()
 
 
+def test_vectors_are_computed_for_usable_utterances_only():
+    asked = []
+
+    def vectors(usable):
+        asked.extend(utterance.id for utterance in usable.corpus.utterances)
+        return VECTORS[1:]
+
+    store = training_columns(store_of(frames=(1, 40, 25, 50)), SMALL, vectors=vectors)
+    assert asked == ["u1", "u2", "u3"] and store.counts == {"too short": 1}
+    np.testing.assert_array_equal(store["speaker"], VECTORS[1:])
+    with pytest.raises(ConfigError, match=r"shape \(3, 10\); it should be \(4, 10\)"):
+        training_columns(store_of(), SMALL, vectors=vectors)
+
+
 def test_as_many_tokens_as_frames_are_usable():
     store = training_columns(store_of(frames=(9, 40, 25, 50)), SMALL, vectors=VECTORS)
     assert len(store) == 4 and len(store["tokens"][0]) == 9
