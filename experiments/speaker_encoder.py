@@ -51,6 +51,8 @@ class Experiment(common.Experiment):
     """Folder for checkpoints, logs and the best model."""
     corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
     """Layout of the corpus, which names the speaker of each recording; auto detects it."""
+    audio_dir: Path | None = None
+    """Folder of the audio of a file list, if it is not beside it."""
     unseen: tuple[str, ...] | None = None
     """Speakers that are never trained on, with which the encoder is validated. By default, four voices of the demo
     corpus, six speakers of VCTK, or a quarter of the speakers with several recordings."""
@@ -102,7 +104,7 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
         corpus = voice_conversion.demo_corpus()
         unseen = DEMO_UNSEEN if unseen is None else unseen
     else:
-        found = find_corpus(experiment.data, experiment.corpus)
+        found = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
         rows_of_speakers(found)  # raises an error before files are decoded
         config = experiment.training
         checked = preflight(found, config.model.sample_rate, config.segment, progress=jax.process_index() == 0)

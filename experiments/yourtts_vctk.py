@@ -141,6 +141,17 @@ def small_encoder_folder(experiment: Experiment) -> RunFolder:
     return RunFolder(experiment.run_dir.with_name(f"{experiment.run_dir.name}_speaker_encoder"))
 
 
+def small_encoder(experiment: Experiment) -> encoder_experiment.Experiment:
+    """The training of the small speaker encoder, on the same corpus."""
+    given = encoder_experiment.default_experiment("tiny")
+    whole = experiment.loop.minutes
+    minutes = given.loop.minutes if whole is None else ENCODER_SHARE * whole
+    loop = replace(given.loop, minutes=minutes, tensorboard=experiment.loop.tensorboard)
+    names = ("data", "corpus", "audio_dir", "unseen")
+    options = {name: getattr(experiment, name) for name in names}
+    return replace(given, **options, run_dir=small_encoder_folder(experiment).path, loop=loop)
+
+
 def check_small_encoder(experiment: Experiment) -> None:
     """Check, before a small speaker encoder is trained, that its embeddings have the size of the model's vectors.
 
@@ -170,12 +181,7 @@ def speaker_encoder(experiment: Experiment, started: float) -> SpeakerEncoder:
         source = folder.path
         if not folder.has_validation():
             print_once("--speaker-encoder is not set; a small speaker encoder is trained first.")
-            given = encoder_experiment.default_experiment("tiny")
-            whole = experiment.loop.minutes
-            minutes = given.loop.minutes if whole is None else ENCODER_SHARE * whole
-            loop = replace(given.loop, minutes=minutes, tensorboard=experiment.loop.tensorboard)
-            options = {"data": experiment.data, "run_dir": source, "unseen": experiment.unseen, "loop": loop}
-            result = encoder_experiment.run(replace(given, **options), started)
+            result = encoder_experiment.run(small_encoder(experiment), started)
             if result.stopped == "interrupted":
                 print_once("The training of the speaker encoder was interrupted; the same command resumes it.")
                 raise KeyboardInterrupt

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import vits, vits_ljspeech, yourtts_vctk
+from experiments import speaker_encoder, vits, vits_ljspeech, yourtts_vctk
 from jaxvoice.config import to_dict
 from jaxvoice.data import read_audio, write_wav
 from jaxvoice.errors import ConfigError, TextError
@@ -171,6 +171,19 @@ def test_recordings_that_are_too_short_for_the_encoder_are_rejected(tones, tmp_p
     assert [one.id for one in corpus.utterances] == ["t0", "t1", "t2", "t3", "t5"]
     assert [one.id for one in corpus.rejected] == ["t4"] and "t4.wav" in corpus.rejected[0].reason
     assert "0.2" in corpus.rejected[0].reason and "t4.wav" in capsys.readouterr().out
+
+
+def test_the_small_encoder_is_trained_on_the_same_corpus(tones, tmp_path):
+    listed = tmp_path / "lists" / "list.tsv"
+    listed.parent.mkdir()
+    tones.rename(listed)
+    given = yourtts_vctk.default_experiment("tiny")
+    given = replace(given, data=listed, corpus="filelist", audio_dir=tones.parent, unseen=("b",))
+    given = replace(given, run_dir=tmp_path / "run")
+    encoder = yourtts_vctk.small_encoder(given)
+    assert encoder.run_dir == tmp_path / "run_speaker_encoder" and encoder.corpus == "filelist"
+    train, held_out = speaker_encoder.find_speakers(encoder)
+    assert [one.id for one in train.utterances] == ["t0", "t2", "t4"] and held_out.speakers == ("b",)
 
 
 def test_presets_of_other_models_are_refused(capsys):
