@@ -55,7 +55,7 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 def test_notebooks_contain_no_outputs():
     assert [path.name for path in NOTEBOOKS] == [
         *("archive.ipynb", "frozen_encoder.ipynb", "hifigan_bending.ipynb", "rave.ipynb", "rave_dissection.ipynb"),
-        *("tts.ipynb", "vocoder.ipynb", STORED.name),
+        *("tts.ipynb", "vits.ipynb", "vocoder.ipynb", STORED.name),
     ]
     for path in NOTEBOOKS:
         if path != STORED:
@@ -77,6 +77,7 @@ def test_stored_outputs_are_complete_and_small():
 def executed(name: str, folder: Path, **variables: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """The text and the displayed data of the notebook, run with the environment `variables`."""
     models = ("JAXVOICE_MODEL", "JAXVOICE_SPEECH", "JAXVOICE_CONVERTER", "JAXVOICE_RAVE")
+    models += ("JAXVOICE_VITS", "JAXVOICE_RECORDINGS")
     environment = {name: value for name, value in os.environ.items() if name not in models} | variables
     environment["JAX_PLATFORMS"] = "cpu"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -150,6 +151,25 @@ def test_rave_notebook_trains_a_model(tmp_path: Path):
     assert error and float(error[1]) < 1e-3
     assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 7
     assert sum("image/png" in data for data in shown) == 5
+
+
+@pytest.mark.slow
+def test_vits_notebook_trains_a_model(tmp_path: Path):
+    streams, shown = executed("vits.ipynb", tmp_path)
+    assert "nan" not in streams["stdout"]
+    assert re.search(r"The model in \S+ was trained for 400 steps only", streams["stderr"])
+    losses = [float(loss) for loss in re.findall(r"^step .* mel_l1 ([\d.]+)", streams["stdout"], flags=re.MULTILINE)]
+    assert len(losses) == 8 and losses[-1] < losses[0]
+    rows = re.findall(r"^(\w+) +\S+: (\S+) s, standard deviation (\S+) s$", streams["stdout"], flags=re.MULTILINE)
+    deviations = [float(deviation) for name, _, deviation in rows if name == "duration_noise_scale"]
+    means = [float(mean) for name, mean, _ in rows if name == "length_scale"]
+    assert len(deviations) == len(means) == 5
+    assert deviations[0] == 0 < deviations[-1] and means == sorted(set(means))
+    cosines = re.findall(r"cosine with (\w+) (\S+), cosine with (\w+) (\S+)$", streams["stdout"], re.MULTILINE)
+    source, _, target = [(float(first), float(second)) for _, first, _, second in cosines]
+    assert source[0] > source[1] and target[1] > target[0]  # recordings are near the voices of their speakers
+    assert sum("image/png" in data for data in shown) == 7
+    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 10
 
 
 @pytest.mark.slow
