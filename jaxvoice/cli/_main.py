@@ -74,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         return run_command(_print_version)
-    if arguments[:1] == ["speak"]:
-        arguments[1:] = mark_texts(arguments[1:])
+    if arguments[:1] in (["speak"], ["clone"]):
+        arguments[1:] = mark_texts(arguments[1:], _COMMANDS[arguments[0]])
     command: Command = parse_command_line(
         lambda: tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,

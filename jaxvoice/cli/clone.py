@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
+from jaxvoice.cli.speak import unmarked
 from jaxvoice.console import print_text
 from jaxvoice.errors import ConfigError
 
@@ -17,7 +18,8 @@ class Clone:
     """Speak TEXT in the voice of the recordings REF, and write the WAV file OUTPUT.
 
     A few seconds of clean speech of one speaker are enough; more recordings give a more typical voice. REF can also be
-    one voice file (.json) of jaxvoice voice.
+    one voice file (.json) of jaxvoice voice. TEXT may begin with a dash. If it has the form of an option, put REF, TEXT
+    and OUTPUT last, after --.
 
     Clone only the voices of speakers who have agreed to it, and mark the results as synthetic: docs/consent.md.
     """
@@ -33,7 +35,7 @@ class Clone:
     language: str | None = None
     """Name of a language of the model, for models of several languages."""
     speed: float = 1.0
-    """Relative speed from 0.1 to 10; 2 is twice as fast."""
+    """Relative speed from 0.1 to 10, by which all durations are divided; 2 is twice as fast."""
     noise_scale: float | None = None
     """Variation of the sound; 0 disables it."""
     duration_noise_scale: float | None = None
@@ -50,7 +52,7 @@ class Clone:
                 f"The number of arguments is {len(self.words)}; it should be at least 3: one or more REF, TEXT in "
                 "quotes, and OUTPUT."
             )
-        *references, text, output = self.words
+        *references, text, output = map(unmarked, self.words)
         target = Path(output)
         if target.suffix.lower() != ".wav" or not target.parent.is_dir() or target.is_dir():
             raise ConfigError(f"OUTPUT is {output}; it should be a .wav file in an existing folder.")
@@ -72,9 +74,10 @@ class Clone:
             reference = references[0] if len(references) == 1 else references
             speech = synthesizer.speak(text, reference=reference, **self.sampling())
         write_wav(target, speech.audio, speech.sample_rate)
-        print_text(
-            f"{output}: {len(speech.audio) / speech.sample_rate:.2f} s of speech in the voice of {references[0]}"
-        )
+        seconds, voice = len(speech.audio) / speech.sample_rate, " and ".join(references[:2])
+        if len(references) > 2:
+            voice = f"{references[0]} and {len(references) - 1} other recordings"
+        print_text(f"{output}: {seconds:.2f} s of speech in the voice of {voice}")
         return 0
 
     def sampling(self) -> dict[str, Any]:

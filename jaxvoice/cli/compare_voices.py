@@ -13,11 +13,11 @@ from jaxvoice.console import print_text
 
 @dataclass(frozen=True)
 class CompareVoices:
-    """Print the cosine similarity of the voices in A and B: 1 for the same embedding, 0 or less for unrelated ones.
+    """Print the cosine similarity of the voices in A and B: 1 for the same embedding, lower for other voices.
 
-    The value depends on the encoder, so compare it only with values of the same encoder. The similarity of different
-    recordings of one speaker, and that of different speakers, are the scale: both can be measured with recordings of
-    known speakers. The result is no proof of identity.
+    The value depends on the encoder, so compare it only with values of the same encoder. With Resemblyzer, for example,
+    it is never negative. The similarity of different recordings of one speaker, and that of different speakers, are the
+    scale: both can be measured with recordings of known speakers. The result is no proof of identity.
     """
 
     a: Annotated[Path, tyro.conf.Positional]

@@ -33,8 +33,9 @@ _ROWS = 10  # of the plot; programs do not display higher pictures
 class Speak:
     """Synthesise TEXT, or the content of FILE (-f), and write the WAV file OUTPUT.
 
-    The text may contain phonemes in braces, {HH AH0 L OW1}. Long texts are split at pauses. A text may begin with a
-    dash. If it has the form of an option, put it and OUTPUT last, after --.
+    For models that read English phonemes, the text may contain phonemes in braces, {HH AH0 L OW1}. Long texts are
+    split at pauses. A text may begin with a dash. If it has the form of an option, put it and OUTPUT last, after --.
+    jaxvoice clone speaks in the voice of a recording.
     """
 
     words: Annotated[
@@ -48,7 +49,7 @@ class Speak:
     file: Annotated[Path | None, tyro.conf.arg(aliases=["-f"], metavar="FILE")] = None
     """Text file in UTF-8 to read instead of TEXT."""
     speed: float = 1.0
-    """Relative speed from 0.1 to 10; 2 is twice as fast."""
+    """Relative speed from 0.1 to 10, by which all durations are divided; 2 is twice as fast."""
     phonemes: bool = False
     """Read the text as phoneme codes separated by spaces, or as the symbols of a model that synthesises audio."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
@@ -58,7 +59,7 @@ class Speak:
     mode: Literal["default", "compat"] = "default"
     """How the text is read; compat follows lj_speech.py of LJ-Speech-aligned."""
     seed: int = 0
-    """Seed of the initial phases of Griffin-Lim, or of the noise of a WaveGlow vocoder."""
+    """Seed of the initial phases of Griffin-Lim, or of the noise of a WaveGlow vocoder or of a VITS."""
     sigma: float | None = None
     """Standard deviation of the noise of a WaveGlow vocoder; by default 0.75."""
     denoise: float | None = None
@@ -81,6 +82,7 @@ class Speak:
         use_compilation_cache()
         from jaxvoice.data import write_wav
         from jaxvoice.pipelines.sources import load_with_method
+        from jaxvoice.pipelines.synthesizer import BLANK
 
         self.check_options(text)
         options: dict[str, Any] = {} if self.vocoder is None else {"vocoder": self.vocoder}
@@ -91,11 +93,14 @@ class Speak:
             speech = self.synthesize(synthesizer, text)
         write_wav(output, speech.audio, speech.sample_rate)
         seconds, frames = len(speech.audio) / speech.sample_rate, speech.mel.shape[1]
-        print_text(f"{output}: {seconds:.2f} s of speech from {len(speech.phonemes)} phonemes in {frames} frames")
+        read = sum(phoneme != BLANK for phoneme in speech.phonemes)
+        kind = "phonemes" if hasattr(synthesizer, "phone_set") else "symbols"
+        print_text(f"{output}: {seconds:.2f} s of speech from {read} {kind} in {frames} frames")
         if self.plot is not None:
             _plot(speech, self.plot)
             count, most = len(speech.phonemes), _ROWS * _PLOTTED
-            part = f" of the first {most} of {count} phonemes" if count > most else ""
+            blanks = " and blanks" if read < count else ""
+            part = f" of the first {most} of {count} {kind}{blanks}" if count > most else ""
             print_text(f"{self.plot}: mel spectrogram, alignment and durations{part}")
         return 0
 
@@ -188,7 +193,7 @@ class Speak:
         if self.phonemes and (self.custom_words is not None or self.mode != "default"):
             raise ConfigError("--phonemes cannot be combined with --custom-words or --mode; pass only one of them.")
         if self.file is None:
-            return _unmarked(self.words[0])
+            return unmarked(self.words[0])
         from jaxvoice.text.custom_words import read_utf8_file
 
         return read_utf8_file(self.file)
@@ -198,7 +203,7 @@ class Speak:
 
         **Raises:** `ConfigError` for another suffix, a missing folder, or a file that would overwrite the input.
         """
-        output = Path(_unmarked(self.words[-1]))
+        output = Path(unmarked(self.words[-1]))
         _check_target(output, ".wav", "OUTPUT")
         if self.plot is not None:
             _check_target(self.plot, ".png", "--plot")
@@ -216,14 +221,16 @@ def _check_target(path: Path, suffix: str, name: str) -> None:
         raise ConfigError(f"{path} {problem}; choose another {name}.")
 
 
-def mark_texts(arguments: Sequence[str]) -> list[str]:
-    """The arguments of the command, with a space before each text that would be parsed as options, such as `-ish`.
+def mark_texts(arguments: Sequence[str], command: type[Any]) -> list[str]:
+    """The arguments of `command`, with a space before each text that would be parsed as options, such as `-ish`.
 
     An argument that begins with a dash is such a text if no option has its form, or if OUTPUT, a `.wav` file, follows
     and it is not an option.
     """
-    flags = {"--phonemes", "--debug", "--help", "-h"}
-    with_value = {flag_name(option.name) for option in fields(Speak)} - flags | {"-f"}
+    options = {flag_name(option.name) for option in fields(command)}
+    short = ("-f", "-h") if "--file" in options else ("-h",)
+    flags = {"--phonemes", "--debug"} & options | {"--help", "-h"}
+    with_value = options - flags | ({*short} - flags)
     marked: list[str] = []
     for place, argument in enumerate(arguments):
         if argument == "--":
@@ -231,14 +238,15 @@ def mark_texts(arguments: Sequence[str]) -> list[str]:
         is_value = place > 0 and arguments[place - 1].replace("_", "-") in with_value
         before_output = place + 1 < len(arguments) and arguments[place + 1].lower().endswith(".wav")
         option = argument.partition("=")[0].replace("_", "-") in flags | with_value
-        option = option or (argument.startswith("-f") and Path(argument[2:]).is_file())
-        unlike = not argument.startswith(("--", "-f", "-h"))
+        option = option or ("-f" in short and argument.startswith("-f") and Path(argument[2:]).is_file())
+        unlike = not argument.startswith(("--", *short))
         is_text = argument.startswith("-") and not option and not is_value and (unlike or before_output)
         marked.append(f" {argument}" if is_text else argument)
     return marked
 
 
-def _unmarked(word: str) -> str:
+def unmarked(word: str) -> str:
+    """A text or path of the command line without the space of `mark_texts`."""
     return word[1:] if word.startswith(" -") else word
 
 

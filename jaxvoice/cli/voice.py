@@ -1,4 +1,4 @@
-"""`jaxvoice voice`: the voice of recordings, for voice conversion."""
+"""`jaxvoice voice`: the voice of recordings, for `jaxvoice convert` and `jaxvoice clone`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from jaxvoice.errors import ConfigError
 
 @dataclass(frozen=True)
 class WriteVoice:
-    """Compute the voice of one speaker from recordings, and write it to the file OUTPUT.json for jaxvoice convert.
+    """Compute the voice of one speaker from recordings, and write it to the file OUTPUT.json.
 
-    The file contains a vector and the statistics of F0. It identifies the voice, so treat it as personal data, and
-    write it only with the permission of the speaker: docs/consent.md.
+    jaxvoice convert reads the file, and with a VITS also jaxvoice clone. It contains a vector, and for a HiFi-VC the
+    statistics of F0. It identifies the voice, so treat it as personal data, and write it only with the permission of
+    the speaker: docs/consent.md.
     """
 
     paths: Annotated[

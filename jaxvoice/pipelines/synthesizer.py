@@ -31,6 +31,8 @@ from jaxvoice.text.custom_words import CustomWords, spell_custom_words
 from jaxvoice.text.front_end import PronunciationMode, pronounce
 from jaxvoice.text.phonemes import PhoneSet
 
+BLANK = "·"
+"""The blank between the symbols of a VITS in `Speech.phonemes`."""
 _MIN_SPEED, _MAX_SPEED = 0.1, 10.0
 
 
@@ -45,7 +47,7 @@ class Speech:
     mel: Float32[np.ndarray, "mels frames"]
     """Log-mel spectrogram under the model's contract."""
     phonemes: tuple[str, ...]
-    """Codes of the phonemes."""
+    """Codes of the phonemes; for a VITS its symbols, with the `BLANK` between them."""
     durations: Int64[np.ndarray, " phones"]
     """Duration of each phoneme in frames."""
     blocks: tuple[AlignmentBlock, ...]

@@ -20,7 +20,7 @@ from jaxvoice.models.vits.speakers import Speakers, read_speakers
 from jaxvoice.pipelines.argument_checks import as_list, check_seed, error_context, validate_text
 from jaxvoice.pipelines.recordings import Recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, load_with_method, print_notices
-from jaxvoice.pipelines.synthesizer import Speech
+from jaxvoice.pipelines.synthesizer import BLANK, Speech
 from jaxvoice.pipelines.vits_arguments import (
     choose,
     language_id,
@@ -38,8 +38,6 @@ from jaxvoice.text.spoken_numbers import spell_numbers
 
 ENCODER_FOLDER = "speaker_encoder"
 """The folder inside a model folder with the model folder of its speaker encoder."""
-BLANK = "·"
-"""The blank between symbols in `Speech.phonemes`."""
 _LONGEST = 250  # characters that are synthesised at once, more than in the texts of common corpora
 
 

@@ -48,7 +48,7 @@ def test_text_is_spoken_in_the_voice_of_a_recording(place, tmp_path, capsys):
     given = place / "a.wav", "hello you.", tmp_path / "out.wav"
     options = "--model", place / "model", "--encoder", place / "encoder", "--language", "pt", "--seed", 3
     assert run("clone", *given, *options) == 0
-    assert f"of speech in the voice of {place / 'a.wav'}" in capsys.readouterr().out
+    assert f"of speech in the voice of {place / 'a.wav'}\n" in capsys.readouterr().out
     found, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
     model = VITSSynthesizer.load(place / "model", encoder=place / "encoder")
     expected = model.speak("hello you.", reference=place / "a.wav", language="pt", seed=3)
@@ -56,10 +56,33 @@ def test_text_is_spoken_in_the_voice_of_a_recording(place, tmp_path, capsys):
     np.testing.assert_allclose(found, expected.audio, atol=1e-4)
 
 
+def test_texts_may_begin_with_a_dash_and_all_references_are_named(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "b.wav", "-c.wav"):
+        shutil.copy(place / "a.wav", name)
+    options = "--model", place / "model", "--encoder", place / "encoder", "--language", "pt"
+    expected = VITSSynthesizer.load(place / "model", encoder=place / "encoder").speak(
+        "-you.", reference="a.wav", language="pt"
+    )
+    for references, voice in (
+        (("a.wav",), "a.wav"),
+        (("a.wav", "b.wav"), "a.wav and b.wav"),
+        (("-c.wav", "a.wav", "b.wav"), "-c.wav and 2 other recordings"),
+    ):
+        assert run("clone", *references, "-you.", "out.wav", *options) == 0
+        assert f"in the voice of {voice}\n" in capsys.readouterr().out
+        np.testing.assert_allclose(soundfile.read("out.wav", dtype="float32")[0], expected.audio, atol=1e-4)
+    assert run("clone", "a.wav", "out.wav", "-you.", *options[:2]) == 2
+    assert "OUTPUT is -you." in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("clone", "a.wav", "hello", "out.wav", "--sped", "2", *options)
+    assert "--sped" in capsys.readouterr().err
+
+
 def test_known_speakers_speak(place, tmp_path, capsys):
     options = "--model", place / "model", "--speaker", "anna", "--language", "en", "--noise-scale", "0"
     assert run("speak", "hello you.", tmp_path / "out.wav", *options, "--plot", tmp_path / "plot.png") == 0
-    assert "from 21 phonemes in" in capsys.readouterr().out
+    assert "from 10 symbols in" in capsys.readouterr().out  # without blanks
     assert (tmp_path / "plot.png").stat().st_size > 1000
     found, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
     model = VITSSynthesizer.load(place / "model")

@@ -13,7 +13,7 @@ from jaxvoice.errors import ConfigError, TextError
 from jaxvoice.models import vits as models
 from jaxvoice.models.speaker_encoder import FAMILY as ENCODER_FAMILY, build
 from jaxvoice.pipelines import VITSSynthesizer
-from jaxvoice.pipelines.vits_synthesizer import BLANK
+from jaxvoice.pipelines.synthesizer import BLANK
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training.run_folder import RunFolder
 from tests.experiments import command_lines

@@ -17,8 +17,8 @@ from jaxvoice.models.vits import FAMILY, VITS, VITSConfig
 from jaxvoice.models.vits.inference import conversion_reach
 from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer
 from jaxvoice.pipelines.speaker_encoder import scaled_to_level
+from jaxvoice.pipelines.synthesizer import BLANK
 from jaxvoice.pipelines.vits_arguments import split_text
-from jaxvoice.pipelines.vits_synthesizer import BLANK
 from jaxvoice.text import VITS_SYMBOLS
 from jaxvoice.text.ipa import text_to_ipa, texts_to_ipa
 from jaxvoice.weights import load_state, named_arrays
