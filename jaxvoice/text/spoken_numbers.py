@@ -4,22 +4,38 @@ import re
 
 from num2words import num2words
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 _MOST_DIGITS = 15
+_SPACES = " \u00a0\u2009\u202f"  # also the no-break, the thin and the narrow no-break space
+_START, _END = r"(?<!\d)(?<!\d[.,])", r"(?![.,]?\d)"
+_DECIMAL_POINT = re.compile(
+    rf"{_START}(?P<grouped>(?!0)\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?){_END}|{_START}\d+\.\d+{_END}|\d+"
+)
+_DECIMAL_COMMA = re.compile(
+    rf"{_START}(?P<grouped>(?!0)\d{{1,3}}(?:\.\d{{3}})+(?:,\d+)?){_END}"
+    rf"|{_START}(?<!\d[{_SPACES}])(?P<spaced>(?!0)\d{{1,3}}(?P<space>[{_SPACES}])\d{{3}}(?:(?P=space)\d{{3}})*(?:,\d+)?)"
+    rf"(?![.,{_SPACES}]?\d)|{_START}\d+[.,]\d+{_END}|\d+"
+)
+_WITH_DECIMAL_POINT = {"en", "bn", "fa", "he", "hi", "ja", "kn", "ko", "te", "th", "zh"}
 
 
 def spell_numbers(text: str, language: str) -> str:
     """`text` with numbers in words of `language`, a code such as `en`, `fr-fr` or `pt-br`.
 
-    Numbers of languages that num2words does not know, and of more than 15 digits, are not changed. A comma or a full
-    stop between digits is a decimal separator.
+    In English and some languages of Asia, a full stop is the decimal separator, and commas separate groups of three
+    digits: `1,000.5`. In others, a comma is the decimal separator, and full stops or spaces separate groups: `1.000,5`
+    or `1 000,5`; a full stop before fewer or more than three digits is a decimal separator too. In dates and other
+    chains of digits, such as `24.12.2025`, each number is read by itself.
+
+    Numbers of languages that num2words does not know, and of more than 15 digits, are not changed.
     """
-    names = (language.replace("-", "_"), language, re.split("[-_]", language)[0])
+    base = re.split("[-_]", language)[0]
+    names = (language.replace("-", "_"), language, base)
+    has_point = base in _WITH_DECIMAL_POINT
 
     def words(match: re.Match[str]) -> str:
-        if len(match[0]) > _MOST_DIGITS:
+        if len(re.sub(r"\D", "", match[0])) > _MOST_DIGITS:
             return match[0]
-        number = float(match[0].replace(",", ".")) if re.search("[.,]", match[0]) else int(match[0])
+        number = _number(match)
         for name in names:
             for code in (name, re.sub("_([a-z]+)$", lambda part: f"_{part[1].upper()}", name)):
                 try:
@@ -28,4 +44,15 @@ def spell_numbers(text: str, language: str) -> str:
                     continue
         return match[0]
 
-    return _NUMBER.sub(words, text)
+    return (_DECIMAL_POINT if has_point else _DECIMAL_COMMA).sub(words, text)
+
+
+def _number(match: re.Match[str]) -> int | float:
+    """The value of a match of `_DECIMAL_POINT` or `_DECIMAL_COMMA`."""
+    written, found = match[0], match.groupdict()
+    if found["grouped"]:
+        written = written.replace("," if match.re is _DECIMAL_POINT else ".", "")
+    elif found.get("spaced"):
+        written = written.replace(found["space"], "")
+    written = written.replace(",", ".")
+    return float(written) if "." in written else int(written)
