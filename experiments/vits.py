@@ -20,7 +20,7 @@ from jaxvoice.models.vits.training import TrainingConfig, VITSState, VITSTask
 from jaxvoice.models.vits.validation import METRICS
 from jaxvoice.models.vits.warm_start import load_discriminators
 from jaxvoice.pipelines import VITSSynthesizer
-from jaxvoice.text.ipa import texts_to_symbols
+from jaxvoice.text.symbol_texts import check_characters, texts_to_symbols
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.run_folder import model_folder
@@ -64,7 +64,7 @@ class Experiment(common.Experiment):
                 "(--model.symbols.alphabet). Omit --alphabet, or choose another --run-dir."
             )
         if symbols.alphabet == "characters":
-            symbols.ids(self.text)  # raises an error for characters that the model does not have
+            check_text(self)
 
 
 def chosen_alphabet(argv: Sequence[str], preset: str) -> str:
@@ -82,10 +82,9 @@ def check_text(experiment: Experiment, language: str | None = None) -> None:
     **Raises:** `TextError` for a text that the model cannot read; `MissingExtraError` without espeak-ng.
     """
     model, text = experiment.training.model, experiment.text
-    first = model.languages[0] if model.languages else "en-us"
-    if model.symbols.alphabet == "ipa":
-        (text,) = texts_to_symbols([text], model.symbols, language or first)
-    model.symbols.ids(text)
+    name = (language or model.languages[0]) if model.languages else None
+    check_characters(text, model.symbols, name)
+    model.symbols.ids(*texts_to_symbols([text], model.symbols, name))
 
 
 def checked(corpus: Corpus, model: VITSConfig, **options: Any) -> Corpus:

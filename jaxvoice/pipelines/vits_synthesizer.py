@@ -33,8 +33,7 @@ from jaxvoice.pipelines.vits_arguments import (
 )
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
-from jaxvoice.text.ipa import texts_to_symbols
-from jaxvoice.text.spoken_numbers import spell_numbers
+from jaxvoice.text.symbol_texts import check_characters, texts_to_symbols
 
 ENCODER_FOLDER = "speaker_encoder"
 """The folder inside a model folder with the model folder of its speaker encoder."""
@@ -205,7 +204,7 @@ class VITSSynthesizer:
         silent or too short; `CheckpointError` if the model returns NaN or infinity.
         """
         sampling = sampling_config(self.config.sampling, noise_scale, duration_noise_scale, length_scale, speed)
-        return self._synthesize(text, self._spelled, speaker, language, reference, sample_rate, sampling, seed)
+        return self._synthesize(text, self._in_symbols, speaker, language, reference, sample_rate, sampling, seed)
 
     def speak_phonemes(
         self,
@@ -252,12 +251,11 @@ class VITSSynthesizer:
         speech = [self._speak(one, voice, chosen, sampling, seed) for one in pieces]
         return speech[0] if single else speech
 
-    def _spelled(self, text: str, language: int | None) -> str:
-        """A text with numbers in words, or in the IPA for a model that reads it."""
-        symbols = self.config.symbols
-        if symbols.alphabet == "ipa":
-            return texts_to_symbols([text], symbols, "en-us" if language is None else self.languages[language])[0]
-        return text if language is None else spell_numbers(text, self.languages[language])
+    def _in_symbols(self, text: str, language: int | None) -> str:
+        """A text in the symbols of the model, with numbers in words, or in the IPA for a model that reads it."""
+        symbols, name = self.config.symbols, None if language is None else self.languages[language]
+        check_characters(text, symbols, name)
+        return texts_to_symbols([text], symbols, name)[0]
 
     def _pieces(
         self, text: Any, convert: Callable[[str, int | None], str], language: int | None, name: str

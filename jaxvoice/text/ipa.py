@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 
 from jaxvoice.errors import MissingExtraError, TextError
-from jaxvoice.text.symbol_table import SymbolTable
 
 _MARKS = re.compile(r'(\s*[;:,.!?¡¿—…"«»“”(){}\[\]]+\s*)')
 # espeak marks a change of the language, as in "(en)", and the ends of some words.
@@ -29,14 +28,6 @@ def text_to_ipa(text: str, language: str = "en-us") -> str:
     The result is that of phonemizer with punctuation, which jaywalnut310/vits `text/cleaners.py` uses.
     """
     return texts_to_ipa([text], language)[0]
-
-
-def texts_to_symbols(texts: Sequence[str], symbols: SymbolTable, language: str = "en-us") -> list[str]:
-    """The IPA of each text, without the characters that `symbols` does not contain, such as brackets.
-
-    Arguments and errors are those of `texts_to_ipa`.
-    """
-    return ["".join(one for one in ipa if one in symbols.characters) for ipa in texts_to_ipa(texts, language)]
 
 
 def texts_to_ipa(texts: Sequence[str], language: str = "en-us") -> list[str]:

@@ -67,23 +67,33 @@ class SymbolTable:
         **Raises:** `TextError` if the text contains nothing to read, or characters that the table does not contain. The
         message contains these characters and their positions.
         """
+        self.check(text)
+        known = _ids_of(self.characters)
+        found = [known[character] for character in self.clean(text)]
+        if all(not character.isalnum() for character in self.clean(text)):
+            raise TextError(f"the text {text[:40]!r} contains nothing to read; it should contain a word.")
+        blank = self.blank_id
+        return found if blank is None or not blanks else with_blanks(found, blank)
+
+    def check(self, text: str, *, digits: bool = False) -> None:
+        """Raise `TextError`, with their positions, for characters of `text` that the table does not contain.
+
+        **Arguments:** `digits`, whether digits are allowed because they are converted to words later.
+        """
         known = _ids_of(self.characters)
         composed = unicodedata.normalize("NFC", text)
         unknown = [
             (place, character)
             for place, character in enumerate(composed, 1)
-            if not character.isspace() and any(one not in known for one in self._cleaned(character))
+            if not character.isspace()
+            and not (digits and character.isdecimal())
+            and any(one not in known for one in self._cleaned(character))
         ]
         if unknown:
             raise TextError(
                 f"{_shown(unknown)} in {composed[:40]!r} cannot be read by this model. Write the text with the "
                 f"characters {self.readable!r}."
             )
-        found = [known[character] for character in self.clean(text)]
-        if all(not character.isalnum() for character in self.clean(text)):
-            raise TextError(f"the text {text[:40]!r} contains nothing to read; it should contain a word.")
-        blank = self.blank_id
-        return found if blank is None or not blanks else with_blanks(found, blank)
 
     @property
     def readable(self) -> str:

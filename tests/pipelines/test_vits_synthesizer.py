@@ -388,6 +388,10 @@ def test_texts_that_cannot_be_read_raise_errors(model):
         TextError, match=r"'ß' \(character 5\), 'я' \(character 7\) in 'straß я' cannot be read by this"
     ):
         model.speak("straß я", **options)
+    with pytest.raises(TextError, match=r"^'я' \(character 4\) in '25 я' cannot be read"):
+        model.speak("25 я", **options)
+    with pytest.raises(TextError, match=r"^'2' \(character 1\), '5' \(character 2\) in '25' cannot be read"):
+        model.speak_phonemes("25", **options)
     long = "a sentence of some length. " * 20
     with pytest.raises(TextError, match=rf"'я' \(character {len(long) + 1}\)"):
         model.speak(f"{long}я", **options)

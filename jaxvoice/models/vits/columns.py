@@ -13,7 +13,7 @@ from jaxvoice.data.utterances import RejectedUtterance, report_table
 from jaxvoice.data.weighted_buckets import Attribute, WeightedBuckets
 from jaxvoice.errors import ConfigError, DataError, TextError
 from jaxvoice.models.vits.config import VITSConfig
-from jaxvoice.text.ipa import texts_to_symbols
+from jaxvoice.text.symbol_texts import check_characters, texts_to_symbols
 
 VectorsFunction = Callable[[Store], Float32[np.ndarray, "utterances dim"]]
 """Computes a vector for each utterance of a store."""
@@ -33,8 +33,9 @@ def training_columns(
 
     The store's `rejected` also contains, with a reason, utterances whose text is empty or contains unknown characters,
     that are shorter than a frame or longer than `max_frames`, and those with more tokens than frames, for which no
-    alignment exists. With blanks, a text of n symbols has 2 n + 1 tokens. For a model that reads the IPA, espeak-ng
-    converts the texts (extra `demo`) as in a synthesis.
+    alignment exists. With blanks, a text of n symbols has 2 n + 1 tokens. Texts are converted as in a synthesis: for a
+    model that reads the IPA, espeak-ng converts them (extra `demo`), and for a model of characters with languages,
+    numbers in digits are spelled.
 
     **Arguments:**
 
@@ -61,10 +62,11 @@ def training_columns(
     if config.speaker_channels and not config.num_speakers:
         given = vectors if callable(vectors) else _checked_vectors(config, store, vectors)
     kept, tokens, rejected = [], [], list(store.rejected)
-    samples, texts = store.lengths("audio"), _readable_texts(store, config)
+    samples, texts = store.lengths("audio"), _texts_in_symbols(store, config)
     for row, utterance in enumerate(store.corpus.utterances):
         frames = int(samples[row]) // mel.hop_length
         try:
+            check_characters(utterance.text, config.symbols, utterance.language if config.languages else None)
             ids = config.symbols.ids(texts[row])
         except TextError as failure:
             rejected.append(RejectedUtterance(utterance.id, "text", f"{utterance.id}: {failure}"))
@@ -121,13 +123,11 @@ def training_sampler(
     )
 
 
-def _readable_texts(store: Store, config: VITSConfig) -> list[str]:
-    """The text of each utterance, in the IPA if the model reads it."""
+def _texts_in_symbols(store: Store, config: VITSConfig) -> list[str]:
+    """The text of each utterance in the symbols of the model."""
     utterances = store.corpus.utterances
     texts = [utterance.text for utterance in utterances]
-    if config.symbols.alphabet != "ipa":
-        return texts
-    languages = [utterance.language if config.languages else "en-us" for utterance in utterances]
+    languages = [utterance.language if config.languages else None for utterance in utterances]
     for language in dict.fromkeys(languages):
         rows = [row for row, one in enumerate(languages) if one == language]
         converted = texts_to_symbols([texts[row] for row in rows], config.symbols, language)

@@ -42,6 +42,17 @@ def test_tokens_languages_and_vectors_are_columns():
     np.testing.assert_array_equal(store["speaker"], VECTORS)
 
 
+def test_numbers_are_spelled_as_in_a_synthesis():
+    texts = ("It is 1,000.", "Two.", "1.000 gatos", "25 \u03a9")
+    found = training_columns(store_of(texts=texts, frames=(70, 50, 50, 70)), SMALL, vectors=VECTORS)
+    expected = ("it is one thousand.", "two.", "mil gatos")
+    assert [ids.tolist() for ids in found["tokens"]] == [SMALL.symbols.ids(text) for text in expected]
+    assert [one.text for one in found.corpus.utterances] == list(texts[:3])
+    assert "'\u03a9' (character 4) in '25 \u03a9'" in found.rejected[0].reason
+    without = training_columns(store_of(texts=texts), replace(SMALL, languages=()), vectors=VECTORS)
+    assert "'1' (character 7)" in without.rejected[0].reason and len(without) == 1
+
+
 def test_speakers_of_a_table_have_the_ids_of_their_names():
     store = training_columns(store_of(), TABLE, speakers=("b", "a"))
     np.testing.assert_array_equal(store["speaker"], [1, 0, 1, 0])
