@@ -69,8 +69,15 @@ def speaker_id(speaker: Any, ids: Mapping[str, int], names: Sequence[str], count
     raise ConfigError(f"speaker is {format_value(speaker)}; {choose(speaker, names)}")
 
 
-def speaker_vector(vector: Any, size: int) -> Float32[np.ndarray, " dim"]:
-    """A vector of a speaker with `size` components, scaled to a largest component of 1.
+def is_speaker_vector(value: Any, size: int) -> bool:
+    """Whether `value` is an array or a list of `size` numbers. Recordings have far more samples."""
+    if isinstance(value, list | tuple):
+        return len(value) == size and all(isinstance(one, float | np.floating) for one in value)
+    return getattr(value, "shape", None) == (size,)
+
+
+def speaker_vector(vector: Any, size: int, name: str = "speaker") -> Float32[np.ndarray, " dim"]:
+    """A vector of a speaker with `size` components, scaled to a largest component of 1. Errors contain `name`.
 
     **Raises:** `ConfigError` for another shape or type, NaN, infinity, or zeros only.
     """
@@ -78,12 +85,12 @@ def speaker_vector(vector: Any, size: int) -> Float32[np.ndarray, " dim"]:
     try:
         array = np.asarray(vector)
     except ValueError as failure:  # lists of different lengths
-        raise ConfigError(f"speaker is {format_value(vector)}; it should be {expected}.") from failure
+        raise ConfigError(f"{name} is {format_value(vector)}; it should be {expected}.") from failure
     if array.shape != (size,) or not np.issubdtype(array.dtype, np.floating):
-        raise ConfigError(f"speaker has shape {array.shape} and type {array.dtype}; it should be {expected}.")
+        raise ConfigError(f"{name} has shape {array.shape} and type {array.dtype}; it should be {expected}.")
     largest = float(np.max(np.abs(array)))
     if not np.isfinite(largest) or largest == 0:
-        raise ConfigError("speaker contains only zeros, NaN or infinity; compute the vector again.")
+        raise ConfigError(f"{name} contains only zeros, NaN or infinity; compute the vector again.")
     # The network reads the direction only. The squares of very large or small values are not in float32.
     return (array / largest).astype(np.float32)
 

@@ -23,6 +23,7 @@ from jaxvoice.pipelines.sources import find_model_folder, load_with_method, prin
 from jaxvoice.pipelines.synthesizer import BLANK, Speech
 from jaxvoice.pipelines.vits_arguments import (
     choose,
+    is_speaker_vector,
     language_id,
     listed,
     sampling_config,
@@ -429,7 +430,7 @@ class VITSSynthesizer:
         - `source`: an array `(samples,)` of floats with full scale at 1, an `Audio`, or the path of a file, of any
             length; or a list of these.
         - `voice`: the voice of the result: the name or id of a known speaker; for models with speaker vectors also a
-            `Voice`, the path of a voice file (`.json`), or what `encode_voice` accepts.
+            vector `(speaker_channels,)`, a `Voice`, the path of a voice file (`.json`), or what `encode_voice` accepts.
         - `speaker`: the speaker of the source, as for `speak`. By default, the speaker encoder computes its vector; a
             model with a table of speakers needs it.
         - `sample_rate`: of arrays, in Hz; `None` for files and `Audio`.
@@ -477,6 +478,8 @@ class VITSSynthesizer:
             raise ConfigError("voice is None; it should be the name of a known speaker, a recording, or a voice file.")
         if isinstance(voice, str) and self.speakers and not os.path.exists(voice):
             self.check_speaker(voice)
+        if is_speaker_vector(voice, self.config.speaker_channels):
+            return speaker_vector(voice, self.config.speaker_channels, "voice")
         return self._voice(voice, sample_rate).embedding
 
     def _convert(self, recording: Recording, speaker: Any, target: Speaker, seed: int) -> Waveform:

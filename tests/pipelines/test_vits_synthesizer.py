@@ -231,6 +231,18 @@ def test_conversions_keep_the_duration_and_depend_on_the_voice(model, recording)
     assert abs(len(half) - len(recording)) <= 2
 
 
+def test_conversions_accept_the_vector_of_a_voice(model, recording, encoder):
+    vector = encoder.embed(recording, RATE)
+    expected = model.convert(recording, model.encode_voice(recording, RATE), sample_rate=RATE)
+    for voice in (vector, 3 * vector, [float(one) for one in vector], jax.numpy.asarray(vector)):
+        found = model.convert(recording, voice, sample_rate=RATE)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"^voice contains only zeros, NaN or infinity"):
+        model.convert(recording, 0 * vector, sample_rate=RATE)
+    with pytest.raises(ConfigError, match=r"^voice has shape .* and type int"):
+        model.convert(recording, np.ones(encoder.dim, np.int64), sample_rate=RATE)
+
+
 def test_models_with_a_table_have_names_and_ids(table_model, recording):
     by_name = table_model.speak("abc", speaker="p226").audio
     np.testing.assert_array_equal(table_model.speak("abc", speaker=1).audio, by_name)
