@@ -272,7 +272,7 @@ class VITSSynthesizer:
     ) -> Speech:
         symbols, hop = self.config.symbols, self.hop_length
         parts = [
-            self._inference.synthesize(np.array(ids, np.int32), speaker, language, sampling, seed + number)
+            self._inference.synthesize(np.array(ids, np.int32), speaker, language, sampling, seed, number)
             for number, ids in enumerate(pieces)
         ]
         audio = np.concatenate([part.audio for part in parts])

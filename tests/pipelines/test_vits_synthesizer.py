@@ -14,7 +14,7 @@ from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, MissingExtraError, TextError
 from jaxvoice.models import speaker_encoder
 from jaxvoice.models.vits import FAMILY, VITS, VITSConfig
-from jaxvoice.models.vits.inference import conversion_reach
+from jaxvoice.models.vits.inference import conversion_reach, piece_key
 from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer
 from jaxvoice.pipelines.speaker_encoder import scaled_to_level
 from jaxvoice.pipelines.synthesizer import BLANK
@@ -155,6 +155,15 @@ def test_long_texts_are_divided_at_sentences(model):
     assert speech.phonemes[: second.phone] == speech.phonemes[second.phone :]
     halves = np.split(speech.audio, [256 * second.frame])
     assert len(halves[0]) != len(halves[1]) or np.abs(halves[0] - halves[1]).max() > 1e-4
+
+
+def test_pieces_of_different_seeds_have_different_noise():
+    keys = [tuple(jax.random.key_data(piece_key(seed, piece)).tolist()) for seed in range(8) for piece in range(8)]
+    assert len(set(keys)) == len(keys)
+    assert keys[8] == tuple(jax.random.key_data(jax.random.key(1)).tolist())
+    for piece in range(1, 4):
+        parts = jax.random.key_data(jax.random.split(piece_key(1, 0))).tolist()
+        assert jax.random.key_data(piece_key(1, piece)).tolist() not in parts
 
 
 def test_lists_of_texts_are_spoken_one_by_one(model):

@@ -50,8 +50,9 @@ class VITSInference:
         language: int | None,
         sampling: SamplingConfig,
         seed: int,
+        piece: int = 0,
     ) -> Synthesized:
-        """The speech of `tokens`.
+        """The speech of `tokens`, with the noise of `seed` for the piece number `piece` of a text.
 
         **Raises:** `ConfigError` for more tokens or frames than one piece of speech can have; `CheckpointError` if the
         network returns NaN or infinity.
@@ -63,7 +64,7 @@ class VITSInference:
             )
         padded = np.zeros(bucket_size(len(tokens), _MOST_TOKENS), np.int32)
         padded[: len(tokens)] = tokens
-        duration_key, noise_key = jax.random.split(jax.random.key(np.uint32(seed % 2**32)))
+        duration_key, noise_key = jax.random.split(piece_key(seed, piece))
         text, conditions, durations, finite = _read(
             self._network,
             jnp.asarray(padded),
@@ -130,6 +131,16 @@ class VITSInference:
         if not np.isfinite(audio).all():
             raise CheckpointError("The model returns audio with NaN or infinity; its weights are damaged.")
         return np.array(audio, np.float32)
+
+
+def piece_key(seed: int, piece: int) -> PRNGKeyArray:
+    """The key of the noise of piece number `piece` of a text, which no other piece has, nor another seed below 2**32.
+
+    That of piece 0 is the key of the seed.
+    """
+    key = jax.random.key(np.uint32(seed % 2**32))
+    # The first two keys of a split are those of the noise of piece 0.
+    return key if piece == 0 else jax.random.fold_in(jax.random.split(key, 3)[2], piece)
 
 
 def conversion_reach(config: VITSConfig) -> int:
