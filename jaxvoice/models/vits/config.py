@@ -170,7 +170,10 @@ MEL = MelConfig(fmax=None, magnitude_floor=1e-6)
 
 @dataclass(frozen=True)
 class VITSConfig:
-    """Configuration of VITS (arXiv 2106.06103) and YourTTS (arXiv 2112.02418); the defaults are those of LJSpeech.
+    """Configuration of VITS (arXiv 2106.06103) and YourTTS (arXiv 2112.02418).
+
+    The defaults of the networks and the mel contract are those of the releases for LJSpeech, and those of `sampling`
+    are the original's; coqui's `sampling.duration_noise_scale` is 1.
 
     **Raises:** `ConfigError` for values of the wrong type or range, or if the parts do not fit together.
     """
