@@ -11,11 +11,13 @@ import numpy as np
 import tyro
 
 from experiments import common
+from jaxvoice.config import from_dict
 from jaxvoice.data import Corpus, Store, WeightedBuckets, load_store, preflight, write_wav
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.vits import FAMILY, VITSDiscriminators
 from jaxvoice.models.vits.columns import training_sampler
 from jaxvoice.models.vits.config import VITSConfig
+from jaxvoice.models.vits.speakers import read_speakers
 from jaxvoice.models.vits.training import TrainingConfig, VITSState, VITSTask
 from jaxvoice.models.vits.validation import METRICS
 from jaxvoice.models.vits.warm_start import load_discriminators
@@ -24,6 +26,7 @@ from jaxvoice.text.symbol_texts import check_characters, texts_to_symbols
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.run_folder import model_folder
+from jaxvoice.weights.model_folder import read_config_file
 
 TEST_SENTENCE = "The quick brown fox jumps over the lazy dog, and a wizard's job is to vex chumps."
 """A sentence that is in no corpus of the experiments."""
@@ -136,6 +139,15 @@ def initial_state(experiment: Experiment, task: VITSTask) -> Callable[[], VITSSt
         return task.state_of(network, stored or VITSDiscriminators(model.discriminators, key=key))
 
     return make
+
+
+def known_speakers(result: TrainingResult) -> tuple[str, ...]:
+    """The names of the speakers of the best model; empty for one voice, and without a model."""
+    folder = result.folder / "model"
+    if not (folder / "config.json").is_file():
+        return ()
+    config = from_dict(VITSConfig, read_config_file(folder).table["config"], str(folder))
+    return read_speakers(folder, config).names
 
 
 def speak(result: TrainingResult, text: str, **options: Any) -> Path | None:

@@ -1,16 +1,19 @@
-"""Train VITS, text to speech without alignments, on recordings of one speaker with their texts.
+"""Train VITS, text to speech without alignments, on recordings of one or several speakers with their texts.
 
     python -m experiments.vits_ljspeech [--data PATH] [--run-dir DIR] [--preset NAME] [--alphabet ipa] [--minutes M] ...
 
-`--data` is a corpus with texts: LJSpeech, a file list, a table. The model reads characters. With `--alphabet ipa`, it
-reads the letters of the IPA, as the release does: espeak-ng (extra `demo`) converts all texts at the start, and those
-of a synthesis. Without `--data`, espeak-ng (extra `demo`) synthesises half an hour of English speech with one voice,
-and the small model reads the IPA. On a GPU or TPU, the preset `ljspeech` trains with the settings of the release. On a
-CPU, the preset `tiny` trains a small VITS for at most fifteen minutes in total. At the end, the best model says a
-sentence that is not in the corpus. The same command resumes a run that was stopped. Measurements of the small model are
-in docs/results.md; the preset `ljspeech` has not been measured.
+`--data` is a corpus with texts: LJSpeech, a file list, a table. With `--preset vctk` or `original_vctk`, the model has
+a table of speakers, one row for each speaker of the corpus, which are drawn equally often. The model reads characters.
+With `--alphabet ipa`, it reads the letters of the IPA, as the release does: espeak-ng (extra `demo`) converts all texts
+at the start, and those of a synthesis. Without `--data`, espeak-ng (extra `demo`) synthesises half an hour of English
+speech with one voice, and the small model reads the IPA. On a GPU or TPU, the preset `ljspeech` trains with the
+settings of the release. On a CPU, the preset `tiny` trains a small VITS for at most fifteen minutes in total. At the
+end, the best model says a sentence that is not in the corpus, with a table of speakers in the first voice. The same
+command resumes a run that was stopped. Measurements of the small model are in docs/results.md; the other presets have
+not been measured.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -18,10 +21,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from experiments import common, text_to_speech, vits
+from experiments import common, text_to_speech, vits, voice_conversion
 from experiments.common import Loop
-from jaxvoice.data import Corpus, find_corpus, make_demo_corpus, split
+from jaxvoice.data import Corpus, Store, find_corpus, make_demo_corpus, split
 from jaxvoice.data.demo import VOICES, compose_sentences
+from jaxvoice.data.utterances import rows_of_speakers
 from jaxvoice.models.vits import PRESETS, preset as vits_preset
 from jaxvoice.models.vits.columns import training_columns
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
@@ -40,7 +44,7 @@ SYMBOLS = MappingProxyType({"characters": ENGLISH_CHARACTERS, "ipa": VITS_SYMBOL
 
 @dataclass(frozen=True)
 class Experiment(vits.Experiment):
-    """Train VITS on one voice; every setting is a flag."""
+    """Train VITS on one voice or on a table of speakers; every setting is a flag."""
 
     run_dir: Path = Path("runs/vits_ljspeech")
     """Folder for checkpoints, logs, samples and the best model."""
@@ -66,7 +70,7 @@ def default_experiment(preset: str, alphabet: str = "characters") -> Experiment:
 
 def parse(argv: Sequence[str]) -> Experiment:
     """The experiment for the command line `argv`."""
-    presets = [name for name, model in PRESETS.items() if not model.speaker_channels]
+    presets = [name for name, model in PRESETS.items() if model.num_speakers or not model.speaker_channels]
 
     def default() -> Experiment:
         preset = common.chosen_preset(argv, presets, full="ljspeech")
@@ -76,12 +80,29 @@ def parse(argv: Sequence[str]) -> Experiment:
 
 
 def find_texts(experiment: Experiment) -> Corpus:
-    """The recordings with texts to train on, by default sentences of espeak-ng in one voice."""
+    """The recordings with texts to train on, by default sentences of espeak-ng in one voice, or for a table of speakers
+    in 16.
+
+    **Raises:** `DataError` for a table of speakers and recordings without a speaker.
+    """
+    many = experiment.training.model.num_speakers > 0
     if experiment.data is not None:
-        return find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
+        corpus = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
+        if many:
+            rows_of_speakers(corpus)  # raises an error before files are decoded
+        return corpus
+    if many:
+        return voice_conversion.demo_corpus()
     print_once("--data is not set; training on sentences synthesised by espeak-ng with one voice.")
     sentences = compose_sentences(text_to_speech.DEMO_SENTENCES, seed=text_to_speech.DEMO_SEED)
     return make_demo_corpus(None, sentences, VOICES[:1])
+
+
+def with_speakers(config: TrainingConfig, corpus: Corpus) -> TrainingConfig:
+    """`config` with a row for each speaker of `corpus`, for a model with a table of speakers."""
+    if not config.model.num_speakers:
+        return config
+    return replace(config, model=replace(config.model, num_speakers=len(corpus.speakers)))
 
 
 def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
@@ -91,27 +112,45 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     common.check(experiment)
     vits.check_text(experiment)
     corpus = vits.checked(find_texts(experiment), config.model)
+    config = with_speakers(config, corpus)
+    names = corpus.speakers if config.model.num_speakers else ()
 
-    def load(part: Corpus):
-        return training_columns(vits.load(part, config.model), config.model, max_frames=vits.max_frames(experiment))
+    def load(part: Corpus) -> Store:
+        frames = vits.max_frames(experiment)
+        return training_columns(vits.load(part, config.model), config.model, speakers=names, max_frames=frames)
 
-    store, held_out = common.load_split(load, split(corpus, experiment.validation))
+    divide = voice_conversion.hold_out if names else split
+    store, held_out = common.load_split(load, divide(corpus, experiment.validation))
     vits.print_rejected(store)
     validation = None if held_out is None else Validation(held_out, config.model)
-    sampler = vits.sampler(experiment, store, config.model)
+    sampler = vits.sampler(experiment, store, config.model, balance=("speaker",) if names else ())
+    missing = sorted(set(names) - set(store.corpus.speakers))
+    if missing:
+        print_once(f"voices without a usable utterance, which are not trained: {', '.join(missing)}")
     inherited = inherited_info(experiment.run_dir, common.find_initial_model(experiment), experiment.init_from)
     with common.loader(store, sampler, seed=loop.seed, workers=experiment.workers) as loader:
-        task = VITSTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation, inherited_info=inherited)
+        task = VITSTask(
+            config,
+            steps_per_epoch=loader.steps_per_epoch,
+            speakers={name: number for number, name in enumerate(names)},
+            validation=validation,
+            inherited_info=inherited,
+        )
         left = common.remaining(loop, time.monotonic() - started)
         return fit(task, loader, left, experiment.run_dir, initial_state=vits.initial_state(experiment, task))
 
 
+def close(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
+    """The closing lines, after the best model has said the test sentence, in the first voice of a table."""
+    names = vits.known_speakers(result)
+    if not names:
+        return vits.summary(result, experiment, seconds, vits.speak(result, experiment.text))
+    spoken = vits.speak(result, experiment.text, speaker=names[0])
+    return vits.summary(result, experiment, seconds, spoken, f" --speaker {shlex.quote(names[0])}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment and return its exit code."""
-
-    def close(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
-        return vits.summary(result, experiment, seconds, vits.speak(result, experiment.text))
-
     return common.main(argv, name=NAME, parse=parse, run=run, summary=close)
 
 

@@ -36,7 +36,6 @@ from jaxvoice.models.vits import PRESETS, preset as vits_preset
 from jaxvoice.models.vits.columns import training_columns
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.losses import LossWeights
-from jaxvoice.models.vits.speakers import read_speakers
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import Validation
 from jaxvoice.pipelines import SpeakerEncoder
@@ -266,10 +265,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
 
 def last_speaker(result: TrainingResult, experiment: Experiment) -> str | None:
     """A speaker of the best model, unseen if there is one; `None` without a model."""
-    folder = result.folder / "model"
-    if not (folder / "config.json").is_file():
-        return None
-    names = read_speakers(folder, experiment.training.model).names
+    names = vits.known_speakers(result)
     unseen = experiment.unseen or (*voice_conversion.DEMO_UNSEEN, *voice_conversion.VCTK_UNSEEN)
     return next((name for name in names if name in unseen), names[0] if names else None)
 

@@ -6,15 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import speaker_encoder, vits, vits_ljspeech, yourtts_vctk
+from experiments import common, speaker_encoder, vits, vits_ljspeech, yourtts_vctk
 from jaxvoice.config import to_dict
 from jaxvoice.data import read_audio, write_wav
-from jaxvoice.errors import ConfigError, TextError
+from jaxvoice.errors import ConfigError, DataError, TextError
 from jaxvoice.models import vits as models
 from jaxvoice.models.speaker_encoder import FAMILY as ENCODER_FAMILY, build
 from jaxvoice.pipelines import VITSSynthesizer
 from jaxvoice.pipelines.synthesizer import BLANK
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
+from jaxvoice.training import parallel
 from jaxvoice.training.run_folder import RunFolder
 from tests.experiments import command_lines
 from tests.models.speaker_encoder.small import SMALL as ENCODER
@@ -186,6 +187,20 @@ def test_the_small_encoder_is_trained_on_the_same_corpus(tones, tmp_path):
     assert [one.id for one in train.utterances] == ["t0", "t2", "t4"] and held_out.speakers == ("b",)
 
 
+def test_tables_have_a_row_for_each_speaker_of_the_corpus(tones, tmp_path):
+    given = vits_ljspeech.parse(["--preset", "vctk", "--data", str(tones)])
+    assert given.training.model.num_speakers == 109 and given.training.precision == "bfloat16"
+    corpus = vits_ljspeech.find_texts(given)
+    config = vits_ljspeech.with_speakers(given.training, corpus)
+    assert config == replace(given.training, model=replace(given.training.model, num_speakers=2))
+    one_voice = vits_ljspeech.parse(["--data", str(tones)]).training
+    assert vits_ljspeech.with_speakers(one_voice, corpus) == one_voice
+    rows = [line.split("\t") for line in tones.read_text(encoding="utf-8").splitlines()]
+    tones.write_text("".join(f"{path}\t{text}\n" for path, _, text in rows), encoding="utf-8")
+    with pytest.raises(DataError, match="have no speaker"):
+        vits_ljspeech.find_texts(given)
+
+
 def test_presets_of_other_models_are_refused(capsys):
     assert "--preset is 'yourtts'" in command_lines.refused(capsys, vits_ljspeech.main, "--preset", "yourtts")
     assert "--preset is 'vctk'" in command_lines.refused(capsys, yourtts_vctk.main, "--preset", "vctk")
@@ -203,6 +218,23 @@ def test_one_voice_of_the_ipa_from_files_to_speech(tones, tmp_path, capsys):
     assert "jaxvoice speak" in vits.summary(result, experiment, 1.0, path)
     speech = VITSSynthesizer.load(result.folder).speak("2 words.")
     assert "".join(speech.phonemes).replace(BLANK, "") == "t\u02c8u\u02d0 w\u02c8\u025c\u02d0dz."
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
+def test_a_table_of_speakers_from_files_to_speech(tones, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(common, "data_mesh", parallel.data_mesh)  # that of the fixture, with one device
+    model = replace(MODEL, num_speakers=109, languages=())
+    experiment = small(vits_ljspeech.default_experiment("tiny"), model, tones, tmp_path / "run")
+    experiment = replace(experiment, batch_size=2)
+    result = vits_ljspeech.run(experiment)
+    assert result.step == 3 and np.isfinite(result.metrics["mel_l1"])
+    assert "more tokens than frames: 1" in capsys.readouterr().out
+    assert "--speaker a" in vits_ljspeech.close(result, experiment, 1.0)
+    assert len(read_audio(result.folder / "spoken.wav").samples) > 0
+    trained = VITSSynthesizer.load(result.folder)
+    assert trained.config.num_speakers == 2 and trained.speakers == ("a", "b")
+    assert len(trained.speak("one word.", speaker="b").audio)
 
 
 @pytest.mark.slow
