@@ -7,6 +7,7 @@ from typing import Protocol
 import tyro
 
 from jaxvoice._version import __version__
+from jaxvoice.cli._dashed_texts import mark_texts
 from jaxvoice.cli._setup import option_names
 from jaxvoice.cli.align import Align
 from jaxvoice.cli.clone import Clone
@@ -21,7 +22,7 @@ from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
 from jaxvoice.cli.panel import Panel
 from jaxvoice.cli.preflight import PreflightCommand
-from jaxvoice.cli.speak import Speak, mark_texts
+from jaxvoice.cli.speak import Speak
 from jaxvoice.cli.teacher_force import TeacherForce
 from jaxvoice.cli.transfer import Transfer
 from jaxvoice.cli.vocode import Vocode

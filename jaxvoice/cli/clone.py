@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from jaxvoice.cli._dashed_texts import unmarked
 from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
-from jaxvoice.cli.speak import unmarked
 from jaxvoice.console import print_text
 from jaxvoice.errors import ConfigError
 

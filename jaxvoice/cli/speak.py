@@ -1,13 +1,13 @@
 """`jaxvoice speak`: text to speech."""
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from jaxvoice.cli._dashed_texts import unmarked
 from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
 from jaxvoice.console import flag_name, print_text
 from jaxvoice.errors import ConfigError
@@ -219,35 +219,6 @@ def _check_target(path: Path, suffix: str, name: str) -> None:
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else "is in a folder that does not exist"
         raise ConfigError(f"{path} {problem}; choose another {name}.")
-
-
-def mark_texts(arguments: Sequence[str], command: type[Any]) -> list[str]:
-    """The arguments of `command`, with a space before each text that would be parsed as options, such as `-ish`.
-
-    An argument that begins with a dash is such a text if no option has its form, or if OUTPUT, a `.wav` file, follows
-    and it is not an option.
-    """
-    options = {flag_name(option.name) for option in fields(command)}
-    short = ("-f", "-h") if "--file" in options else ("-h",)
-    flags = {"--phonemes", "--debug"} & options | {"--help", "-h"}
-    with_value = options - flags | ({*short} - flags)
-    marked: list[str] = []
-    for place, argument in enumerate(arguments):
-        if argument == "--":
-            return [*marked, *arguments[place:]]
-        is_value = place > 0 and arguments[place - 1].replace("_", "-") in with_value
-        before_output = place + 1 < len(arguments) and arguments[place + 1].lower().endswith(".wav")
-        option = argument.partition("=")[0].replace("_", "-") in flags | with_value
-        option = option or ("-f" in short and argument.startswith("-f") and Path(argument[2:]).is_file())
-        unlike = not argument.startswith(("--", *short))
-        is_text = argument.startswith("-") and not option and not is_value and (unlike or before_output)
-        marked.append(f" {argument}" if is_text else argument)
-    return marked
-
-
-def unmarked(word: str) -> str:
-    """A text or path of the command line without the space of `mark_texts`."""
-    return word[1:] if word.startswith(" -") else word
 
 
 def _plot(speech: "Speech", path: Path) -> None:
