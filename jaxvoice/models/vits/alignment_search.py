@@ -4,22 +4,14 @@ arXiv 2005.11129, section 3.2 and appendix; arXiv 2106.06103, section 2.2.1.
 """
 
 import math
-from typing import NamedTuple
 
 import jax
 from jax import lax, numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from jaxvoice.errors import ShapeError
 
 _LOG_2PI = math.log(2 * math.pi)
-
-
-class _Best(NamedTuple):
-    """The best paths to all tokens at one frame: their scores, and the frames at which they entered the token."""
-
-    score: Float32[Array, "batch tokens"]
-    entry: Int[Array, "batch tokens"]
 
 
 def alignment_search(
@@ -54,50 +46,45 @@ def alignment_search(
         for count, whole in ((token_count, tokens), (frame_count, frames))
     ]
     flat = lax.stop_gradient(scores.astype(jnp.float32)).reshape(rows, frames, tokens)
-    starts = _backtrack(_forward(flat), *counts)
-    return jnp.diff(starts, append=counts[1][:, None], axis=1).reshape(*batch, tokens)
+    return _backtrack(_forward(flat), *counts).reshape(*batch, tokens)
 
 
-def _forward(scores: Float32[Array, "batch frames tokens"]) -> Int[Array, "frames batch tokens"]:
-    """For each frame and token, the frame at which the best path to them entered the token.
-
-    With these, the way back has a step for each token instead of each frame. They also replace the usual matrix of
-    choices: 16 bits for each pair of frame and token.
-    """
+def _forward(scores: Float32[Array, "batch frames tokens"]) -> Bool[Array, "frames batch tokens"]:
+    """For each frame and token, whether the best path to them comes from the token before."""
     rows, frames, tokens = scores.shape
-    dtype = jnp.int16 if frames < 2**15 else jnp.int32
-    # Tokens that no path can have reached yet have the score -inf, which steps pass on, so that no mask is needed. The
-    # only path before the first frame is at the token before the first one.
-    unreached = jnp.full((rows, tokens), -jnp.inf, jnp.float32)
+    # The sums of the best paths to a column of padding and to all tokens. Tokens that no path can have reached yet have
+    # the sum -inf, which steps pass on, so that no mask is needed. The padding, which shifts the tokens without a
+    # concatenation, is also where the only path starts.
+    sums = jnp.full((rows, tokens + 1), -jnp.inf, jnp.float32)
 
-    def step(best: _Best, frame: Array) -> tuple[_Best, Array]:
+    def step(sums: Array, frame: Array) -> tuple[Array, Array]:
         # The scores are read in place: as scanned inputs, they would be transposed, which takes as long as the search.
         here = lax.dynamic_index_in_dim(scores, frame, axis=1, keepdims=False)
-        before = jnp.full((rows, 1), jnp.where(frame == 0, 0.0, -jnp.inf), jnp.float32)
-        moved = jnp.concatenate([before, best.score[:, :-1]], axis=1)
-        entry = jnp.where(moved > best.score, frame.astype(dtype), best.entry)
-        return _Best(jnp.maximum(moved, best.score) + here, entry), entry
+        previous, same = sums[:, :-1], sums[:, 1:]
+        best = jnp.maximum(previous, same) + here
+        return lax.pad(best, jnp.float32(-jnp.inf), ((0, 0, 0), (1, 0, 0))), previous > same
 
-    first = _Best(unreached, jnp.zeros((rows, tokens), dtype))
-    return lax.scan(step, first, jnp.arange(frames, dtype=jnp.int32))[1]
+    return lax.scan(step, sums.at[:, 0].set(0.0), jnp.arange(frames, dtype=jnp.int32))[1]
 
 
 def _backtrack(
-    entries: Int[Array, "frames batch tokens"],
+    moved: Bool[Array, "frames batch tokens"],
     token_count: Int32[Array, " batch"],
     frame_count: Int32[Array, " batch"],
 ) -> Int32[Array, "batch tokens"]:
-    """The first frame of each token on the best path; `frame_count` for padding."""
-    rows = jnp.arange(entries.shape[1])
+    """The numbers of frames of the tokens on the best paths."""
+    frames, batch, tokens = moved.shape
+    rows = jnp.arange(batch)
 
-    def step(last: Array, token: Array) -> tuple[Array, Array]:
-        valid = token < token_count
-        entry = entries[last, rows, token].astype(jnp.int32)
-        return jnp.where(valid, jnp.maximum(entry - 1, 0), last), jnp.where(valid, entry, frame_count)
+    def step(token: Array, frame: Array) -> tuple[Array, Array]:
+        valid = frame < frame_count
+        # Without the promise, each step would also compare the indices with the bounds.
+        moves = valid & moved.at[frame, rows, token].get(mode="promise_in_bounds")
+        return jnp.maximum(token - moves.astype(jnp.int32), 0), jnp.where(valid, token, tokens)
 
-    tokens = jnp.arange(entries.shape[2], dtype=jnp.int32)
-    _, starts = lax.scan(step, jnp.maximum(frame_count - 1, 0), tokens, reverse=True)
-    return starts.T
+    last = jnp.clip(token_count - 1, 0, tokens - 1)
+    _, path = lax.scan(step, last, jnp.arange(frames, dtype=jnp.int32), reverse=True)
+    return jnp.zeros((batch, tokens), jnp.int32).at[rows, path].add(1, mode="drop")
 
 
 def log_likelihoods(
