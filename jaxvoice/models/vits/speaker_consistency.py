@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxvoice.dsp.sinc_resampling import sinc_resample
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.speaker_encoder import SpeakerNetwork
+from jaxvoice.models.speaker_encoder import GE2EConfig, SpeakerEncoderConfig, SpeakerNetwork
 
 _SILENCE = 1e-3
 """Root mean square of a recorded segment below which its embedding is not compared: -60 dB."""
@@ -49,7 +49,7 @@ def speaker_similarity(
     """The mean cosine between the embeddings of recorded and of generated segments, at least in float32.
 
     The loss is its negative times a weight. Its gradient reaches `generated` only. Segments whose recording is silent
-    are left out.
+    are left out. For a GE2E encoder, `shared_gains` scale both segments.
 
     **Arguments:** `encoder`, which contains its running statistics; `sample_rate`, that of the segments in Hz, from
     which they are resampled if the encoder has another.
@@ -61,12 +61,30 @@ def speaker_similarity(
     # Without a gradient of its own, the recorded half keeps no activations.
     recorded, generated = (x.astype(np.promote_types(x.dtype, np.float32)) for x in (recorded, generated))
     recorded = jax.lax.stop_gradient(recorded)
-    of_recorded, of_generated = (
-        encoder(sinc_resample(audio, sample_rate, encoder.config.sample_rate)) for audio in (recorded, generated)
-    )
+    resampled = [sinc_resample(audio, sample_rate, encoder.config.sample_rate) for audio in (recorded, generated)]
+    gains = shared_gains(resampled[0], encoder.config)
+    of_recorded, of_generated = (encoder(audio if gains is None else gains * audio) for audio in resampled)
     cosines = jnp.sum(jax.lax.stop_gradient(of_recorded) * of_generated, axis=-1)
     compared = audible(recorded)
     return jnp.sum(jnp.where(compared, cosines, 0)) / jnp.maximum(jnp.sum(compared, dtype=cosines.dtype), 1)
+
+
+def shared_gains(
+    recorded: Float[Array, "*batch samples"], config: SpeakerEncoderConfig
+) -> Float[Array, "*batch 1"] | None:
+    """The gain of each pair of a recorded and a generated segment before the encoder; `None` if it needs none.
+
+    The mels of a `GE2EConfig` depend on the level of the audio, and the encoder knows speech at `config.level`. The
+    gain brings the recorded segment to this level, and is not differentiated. The generated segment has the same gain,
+    so that a difference of the levels is part of the loss, but the level of the corpus is not. Louder segments are
+    attenuated, even with `config.only_raise`. Other encoders normalise every band, and have no gain, as in the release.
+
+    **Arguments:** `recorded`, at the sample rate of the encoder; `config`, that of the encoder.
+    """
+    if config.level is None or not isinstance(config.network, GE2EConfig):
+        return None
+    power = jnp.mean(jnp.square(jax.lax.stop_gradient(recorded)), axis=-1, keepdims=True)
+    return 10 ** (config.level / 20) * jax.lax.rsqrt(jnp.maximum(power, _SILENCE**2))
 
 
 def audible(audio: Float[Array, "*batch samples"]) -> Bool[Array, "*batch"]:

@@ -21,11 +21,12 @@ from jaxvoice.models.speaker_encoder import LSTMConfig, SpeakerEncoderConfig, bu
 from jaxvoice.models.speaker_encoder.front_end import read_mels
 from jaxvoice.models.vits.losses import LossWeights
 from jaxvoice.models.vits.objective import Generated, Recorded, generator_losses, mels_of
-from jaxvoice.models.vits.speaker_consistency import check_encoder, speaker_similarity, with_gradient
+from jaxvoice.models.vits.speaker_consistency import check_encoder, shared_gains, speaker_similarity, with_gradient
 from jaxvoice.nn import Conv1d
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.optimizers import OptimizerConfig, adamw
 from tests.models.speaker_encoder.released import resemblyzer
+from tests.models.speaker_encoder.small import GE2E
 from tests.models.vits.frozen_encoder import ENCODER, PLACES, RATE, SAMPLES, Blocked, digest, encoder, voiced
 from tests.models.vits.small import SMALL
 
@@ -298,6 +299,45 @@ def test_the_level_does_not_matter(monkeypatch):
     monkeypatch.setattr(resnet, "instance_norm", lambda x, count=None: x)
     found = eqx.filter_jit(lambda model, audio: model(audio))
     assert float(jnp.sum(found(encoder(), audio) * found(encoder(), 0.1 * audio), axis=-1).min()) < 0.99
+
+
+@functools.cache
+def ge2e():
+    """A GE2E encoder with random weights and Resemblyzer's level, and one without a level.
+
+    Their first weights are large, because powers at this level are small.
+    """
+    config = replace(GE2E, level=-30.0, only_raise=True)
+    models = [build(one, key=jax.random.key(0)) for one in (config, replace(config, level=None))]
+    return [eqx.tree_at(lambda one: one.lstm.weight_ih_l0, model, replace_fn=lambda x: 300 * x) for model in models]
+
+
+@pytest.mark.parametrize("scale", [0.05, 4.0])
+def test_the_level_of_both_segments_does_not_matter_to_a_ge2e_encoder(scale):
+    encoder, plain = ge2e()
+    target, audio = voiced(1), voiced(0)
+    expected, (of_recorded, gradient) = similarity(encoder, target, audio)
+    found, (_, of_scaled) = similarity(encoder, scale * target, scale * audio)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert float(jnp.linalg.norm(gradient)) > 1e-4 and not np.asarray(of_recorded).any()
+    np.testing.assert_allclose(scale * of_scaled, gradient, atol=1e-4 * float(jnp.abs(gradient).max()))
+    # Controls: the embeddings of an encoder without a level change, and so does the loss for one segment alone.
+    for model, pair in ((plain, (scale * target, scale * audio)), (encoder, (target, scale * audio))):
+        assert abs(float(similarity(model, *pair)[0]) - float(similarity(model, target, audio)[0])) > 1e-4
+
+
+def test_both_segments_of_a_ge2e_encoder_have_the_gain_of_the_recording():
+    encoder, plain = ge2e()
+    target, audio = voiced(1), 0.2 * voiced(0)
+    gains = 10**-1.5 / np.sqrt(np.mean(np.square(np.asarray(target, np.float64)), axis=1, keepdims=True))
+    embed = eqx.filter_jit(lambda model, x: model(x))
+    first, second = (np.asarray(embed(plain, jnp.asarray(gains * x, jnp.float32))) for x in (target, audio))
+    np.testing.assert_allclose(
+        similarity(encoder, target, audio)[0], np.mean(np.sum(first * second, axis=1)), rtol=1e-5
+    )
+    # The gain of silence is finite, and encoders that normalise every band have none.
+    assert np.isfinite(np.asarray(shared_gains(jnp.zeros((2, 9)), encoder.config))).all()
+    assert shared_gains(target, ENCODER) is None
 
 
 def test_silence_is_finite_and_left_out(monkeypatch):
