@@ -21,8 +21,8 @@ class Export:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """Model folder, run folder, or Hub id (owner/name)."""
     to: Path
-    """File to write; with --block, a folder. config.json beside it receives the configuration, and TO.json that of a
-    program."""
+    """File to write; with --block, a folder. config.json beside it receives the configuration (config_se.json that of
+    coqui's speaker encoders), and TO.json that of a program."""
     format: Literal["auto", "torch", "safetensors", "npz", "jax", "onnx"] = "auto"
     """torch: a file for torch.load, nested like the original. safetensors, npz: the same names in a flat dict. jax: a
     serialised function of jax.export. onnx: an ONNX model. auto chooses by the suffix: .safetensors, .npz, .jax, .onnx,
@@ -51,10 +51,11 @@ class Export:
         elif self.length is not None:
             raise ConfigError(f"--length is {self.length}; it is only for --format jax and onnx. Omit it.")
         else:
-            from jaxvoice.pipelines.exporting import export_model
+            from jaxvoice.pipelines.exporting import config_file_of, export_model
 
             tensors = export_model(self.model, self.to, cast(Any, self.format))
-            print_text(f"{self.to}: {tensors} tensors; the configuration is in {self.to.parent / 'config.json'}")
+            beside = self.to.parent / config_file_of(self.model)
+            print_text(f"{self.to}: {tensors} tensors; the configuration is in {beside}")
         return 0
 
     def _write_stream(self) -> None:

@@ -16,6 +16,7 @@ from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.archive import Archive
 from jaxvoice.weights.file_layout import FileLayout, detect_layout
 from jaxvoice.weights.mismatches import ADVICE, format_name, format_names
+from jaxvoice.weights.model_folder import CONFIG_FILE
 from jaxvoice.weights.rules import Ignore, Initial, Matches, Plan, Rule, Spec, make_plan, matches, unmatched
 from jaxvoice.weights.tensor_conversions import Shape
 from jaxvoice.weights.training_files import TrainingPlan
@@ -86,6 +87,8 @@ class ImportPlan:
     """A sentence for each pattern that had no effect. Other remarks for the user may follow."""
     side_files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents of other files for the model folder, by name, such as a vocabulary or a table of speakers."""
+    config_file: str | None = None
+    """The name of the configuration file that was read in place of `Checkpoint.config`; `None` if there is none."""
     report: str = ""
     """Markdown that is appended to `report.md`."""
     training: tuple[Archive, TrainingPlan] | None = None
@@ -110,6 +113,8 @@ class CheckpointLayout(abc.ABC):
     """Whether exports contain tensors of `training.safetensors`."""
     export_layout: FileLayout = FileLayout()
     """The tensor names and nesting in exports of models that were not imported."""
+    config_file: str = CONFIG_FILE
+    """The name of the configuration file that exports write beside the weights."""
 
     @abc.abstractmethod
     def recognises(self, checkpoint: Checkpoint) -> bool:
@@ -156,7 +161,7 @@ class CheckpointLayout(abc.ABC):
     def released_config(self, config: Any) -> dict[str, Any]:
         """The content of the configuration file of the implementation for the model of `config`, as JSON values.
 
-        Exports write it to `config.json` together with the keys of jaxvoice: `family`, `jaxvoice`, `schema` and
+        Exports write it to `config_file` together with the keys of jaxvoice: `family`, `jaxvoice`, `schema` and
         `config`. Empty if the implementation has no such file, or cannot express `config`.
         """
         return {}

@@ -281,7 +281,11 @@ class _ComparedModel:
             checkpoint, plan = self._import
         except JaxvoiceError:
             return None
-        configured = checkpoint.config is not None or isinstance(self.archive.metadata.get("config"), Mapping)
+        configured = (
+            checkpoint.config is not None
+            or plan.config_file is not None
+            or isinstance(self.archive.metadata.get("config"), Mapping)
+        )
         return plan.config if configured else None
 
     def planned_tensors(self) -> Tensors | None:

@@ -44,9 +44,10 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
     stored where other programs ignore it: an entry of torch's zip file, the metadata of safetensors, the comment of an
     npz file.
 
-    The configuration, with the mel contract, is written to `config.json` in the folder of the file, where
-    `import_model` and `compare` find it. An existing `config.json` is kept if the file has the same mel contract with
-    it. If the layout has configuration files, `config.json` also contains their keys. Other files of the layout, such
+    The configuration, with the mel contract, is written to `config.json` in the folder of the file, for a speaker
+    encoder of coqui to `config_se.json`, where `import_model` and `compare` find it. An existing configuration is kept
+    if the file has the same mel contract with it. If the implementation has configuration files, it also contains their
+    keys. Other files of the layout, such
     as the names of languages and speakers, are written beside it.
 
     A state dict for training, such as that of RAVE, also contains the discriminators in `training.safetensors`. If
@@ -58,8 +59,8 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
     **Returns:** the number of tensors written.
 
     **Raises:** `CheckpointError` or `ConfigError` if the model folder is missing or damaged, if the file exists or
-    cannot be written, if its suffix is that of another format, or if `config.json` or another file beside it describes
-    another model.
+    cannot be written, if its suffix is that of another format, or if the configuration or another file beside it
+    describes another model.
     """
     folder, to = find_model_folder(folder), Path(to).expanduser()
     format = _format(to, format)
@@ -99,7 +100,7 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
             ) from failure
         _write(to, format, layout, plan, tensors)
     try:
-        _write_config(to.parent / CONFIG_FILE, to, family, exporter, config)
+        _write_config(to.parent / exporter.config_file, to, family, exporter, config)
         for name, content in others.items():
             with atomic_write(to.parent / name) as output:
                 output.write(content)
@@ -109,6 +110,18 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
     for note in exporter.export_notes(plan):
         print_message("warning", note)
     return len(plan.wanted)
+
+
+def config_file_of(folder: str | Path) -> str:
+    """The name of the configuration file that an export of the model `folder` has beside it.
+
+    **Raises:** as `export_model` for a model folder that is missing or damaged.
+    """
+    folder = find_model_folder(folder)
+    about, family = read_config_file(folder).table, find_family(folder)
+    config = from_dict(family.config, about.get("config", {}), str(folder / CONFIG_FILE))
+    exporter = _exporting_layout(family, about.get("info"), config)
+    return CONFIG_FILE if exporter is None else exporter.config_file
 
 
 def _open(path: Path, files: ExitStack) -> Tensors:
@@ -155,7 +168,7 @@ def _write_config(path: Path, file: Path, family: Family, layout: CheckpointLayo
         with atomic_write(path) as output:
             output.write((json.dumps(table, indent=2) + "\n").encode())
         return
-    advice = f"Export to a folder without {CONFIG_FILE}"
+    advice = f"Export to a folder without {path.name}"
     with open_archive(file) as archive:
         try:
             found = layout.plan_import(Checkpoint(archive, read_settings(path), path), ImportOptions()).config

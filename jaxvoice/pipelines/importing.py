@@ -229,7 +229,7 @@ def _info(archive: Archive, found: ImportPlan, settings: Path | None, layout: Ch
         "origin": found.origin,
         "version": found.version,
         "licence": found.licence,
-        "config": None if settings is None else settings.name,
+        "config": found.config_file or (None if settings is None else settings.name),
         "layout_name": layout.name,
         "layout": {} if found.layout is None else found.layout.table(),
         "differs": list(found.differs),

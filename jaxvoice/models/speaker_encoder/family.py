@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxvoice.config import from_dict
@@ -23,7 +24,7 @@ from jaxvoice.models.speaker_encoder.config import (
     ResNetConfig,
     SpeakerEncoderConfig,
 )
-from jaxvoice.models.speaker_encoder.released_settings import coqui_config, read_coqui, settings_of
+from jaxvoice.models.speaker_encoder.released_settings import SETTINGS_FILE, coqui_config, read_coqui, settings_of
 from jaxvoice.models.speaker_encoder.weights import (
     COUNT,
     NAME,
@@ -37,6 +38,7 @@ from jaxvoice.models.speaker_encoder.weights import (
     network_sizes,
 )
 from jaxvoice.weights.file_layout import FileLayout, plan_export
+from jaxvoice.weights.foreign_settings import Settings
 from jaxvoice.weights.rules import Plan, Spec
 from jaxvoice.weights.schemas import migrate
 
@@ -73,7 +75,14 @@ class _EncoderLayout(CheckpointLayout, abc.ABC):
             options = replace(options, part=prefix.removesuffix(".") or None)
         infos = archive.tensors.infos()
         shapes = {name.removeprefix(prefix): info.shape for name, info in infos.items() if name.startswith(prefix)}
-        config, assumed = self._config(checkpoint, shapes, encoders[prefix], prefix)
+        table, path = self._settings(checkpoint)
+        if table is not None and table.get("family") == NAME:
+            config = from_dict(
+                SpeakerEncoderConfig, migrate("model folder", table, str(path)).table["config"], str(path)
+            )
+            assumed = ()
+        else:
+            config, assumed = self._released(checkpoint, shapes, encoders[prefix], prefix)
         wanted = encoder_shapes(config)
         weights = plan_weights(
             archive, wanted, RULES, options, prefix=prefix, ignore=ignored(prefix), dtypes=dtypes(wanted)
@@ -87,18 +96,14 @@ class _EncoderLayout(CheckpointLayout, abc.ABC):
             layout=weights.layout,
             differs=weights.differs,
             assumed=assumed,
+            config_file=None if path in (None, checkpoint.config_path) else path.name,
             patterns=weights.patterns,
             hints=weights.hints,
         )
 
-    def _config(
-        self, checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], kind: Kind, prefix: str
-    ) -> tuple[SpeakerEncoderConfig, tuple[str, ...]]:
-        table = checkpoint.config
-        if table is not None and table.get("family") == NAME:
-            where = str(checkpoint.config_path)
-            return from_dict(SpeakerEncoderConfig, migrate("model folder", table, where).table["config"], where), ()
-        return self._released(checkpoint, shapes, kind, prefix)
+    def _settings(self, checkpoint: Checkpoint) -> tuple[Mapping[str, Any] | None, Path | None]:
+        """The settings of the encoder, and the file that contains them."""
+        return checkpoint.config, checkpoint.config_path
 
     @abc.abstractmethod
     def _released(
@@ -124,19 +129,25 @@ class CoquiLayout(_EncoderLayout):
     name = "coqui-ai/TTS"
     looks_for = "only a speaker encoder: tensors below layer1 to layer4, attention and fc, or layers.0.lstm"
     export_layout = FileLayout(nesting=("model",))
+    config_file = SETTINGS_FILE
     kinds = ("resnet", "lstm")
 
     def expresses(self, config: SpeakerEncoderConfig) -> bool:
         """Whether `config` is an encoder of coqui's."""
         return not isinstance(config.network, GE2EConfig)
 
+    def _settings(self, checkpoint: Checkpoint) -> tuple[Mapping[str, Any] | None, Path | None]:
+        return settings_of(checkpoint)
+
     def _released(
         self, checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], kind: Kind, prefix: str
     ) -> tuple[SpeakerEncoderConfig, tuple[str, ...]]:
-        return read_coqui(settings_of(checkpoint), checkpoint.archive.tensors, shapes, kind, prefix, checkpoint.name)
+        table, path = settings_of(checkpoint)
+        settings, file = None if table is None else Settings(table), SETTINGS_FILE if path is None else path.name
+        return read_coqui(settings, checkpoint.archive.tensors, shapes, kind, prefix, checkpoint.name, file)
 
     def released_config(self, config: SpeakerEncoderConfig) -> dict[str, Any]:
-        """coqui's `config_se.json`; empty for an encoder that reads mels."""
+        """The keys of coqui's `config_se.json`; empty for an encoder that reads mels."""
         return coqui_config(config)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxvoice.dsp.mel_config import PowerMelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.checkpoint_layout import Checkpoint
 from jaxvoice.models.speaker_encoder.config import LSTMConfig, ResNetConfig, SpeakerEncoderConfig
-from jaxvoice.models.speaker_encoder.weights import EMPHASIS, FILTERS, WINDOW, Kind, network_sizes
+from jaxvoice.models.speaker_encoder.weights import EMPHASIS, FILTERS, NAME, WINDOW, Kind, network_sizes
 from jaxvoice.weights.foreign_settings import Settings, read_settings
 from jaxvoice.weights.mismatches import format_name
 
@@ -21,16 +22,16 @@ _RATES = (16000, 8000, 11025, 22050, 24000, 32000, 44100, 48000)
 _TOLERANCE = 1e-3  # of filters and windows, whose largest value is 1
 
 
-def settings_of(checkpoint: Checkpoint) -> Settings | None:
-    """The settings of the encoder: the configuration, or `config_se.json` in the folder of the weights.
+def settings_of(checkpoint: Checkpoint) -> tuple[Mapping[str, Any] | None, Path | None]:
+    """The settings of the encoder and their file: the configuration, or `config_se.json` in the folder of the weights.
 
     `None` if there are none: the `config.json` of a bundle contains the settings of its synthesiser.
     """
     table = checkpoint.config
-    if table is not None and "model_params" in table:
-        return Settings(table)
+    if table is not None and ("model_params" in table or table.get("family") == NAME):
+        return table, checkpoint.config_path
     path = checkpoint.folder / SETTINGS_FILE
-    return Settings(read_settings(path)) if path.is_file() else None
+    return (read_settings(path), path) if path.is_file() else (None, None)
 
 
 def read_coqui(
@@ -40,13 +41,14 @@ def read_coqui(
     kind: Kind,
     prefix: str,
     where: str,
+    file: str,
 ) -> tuple[SpeakerEncoderConfig, tuple[str, ...]]:
     """The configuration of an encoder with these tensors, and assumptions.
 
     The stored front end decides on sample rate, window and pre-emphasis, because the network was trained with it.
 
-    **Arguments:** `settings`, those of `config_se.json`; `tensors` of the file `where`; `shapes` of those below
-    `prefix`, by names without it.
+    **Arguments:** `settings`, those of the configuration file `file`; `tensors` of the file `where`; `shapes` of those
+    below `prefix`, by names without it.
 
     **Raises:** `CheckpointError` or `ConfigError` if the tensors contradict the settings, or do not determine the
     encoder.
@@ -59,7 +61,7 @@ def read_coqui(
         if settings is None:
             assumed.append("the logarithm of the input, as in the release: there is no configuration")
         network = replace(network, log_input=params.boolean("log_input", settings is None))
-    _check_sizes(params, network, bands, where)
+    _check_sizes(params, network, bands, where, file)
     level = None
     if audio.boolean("do_rms_norm", False):
         level = audio.number("db_level", -27.0, most=0.0)
@@ -74,13 +76,16 @@ def read_coqui(
         # The pipeline scales recordings to `level` itself.
         mel, notes = coqui_mel({name: audio.value(name) for name in audio if name != "do_rms_norm"})
         if mel.num_mels != bands and not (kind == "resnet" and -(-mel.num_mels // 8) * 8 == bands):
-            raise CheckpointError(f"audio.num_mels is {mel.num_mels}; it should be {bands}, as in {where}.")
+            raise CheckpointError(
+                f"audio.num_mels in {file} is {mel.num_mels}; it should be {bands}, as in {where}. Pass the "
+                "configuration that belongs to the weights with --config."
+            )
         return SpeakerEncoderConfig(network, mel, level), (*assumed, *notes)
     mel, notes = _front_end(audio, tensors, shapes, prefix, where)
     return SpeakerEncoderConfig(network, mel, level), (*assumed, *notes)
 
 
-def _check_sizes(params: Settings, network: Any, bands: int, where: str) -> None:
+def _check_sizes(params: Settings, network: Any, bands: int, where: str, file: str) -> None:
     """Raise `CheckpointError` for sizes in the settings that are not those of the tensors."""
     sizes = {"proj_dim": network.dim}
     if isinstance(network, LSTMConfig):
@@ -88,8 +93,8 @@ def _check_sizes(params: Settings, network: Any, bands: int, where: str) -> None
     for name, size in sizes.items():
         if name in params and params.integer(name) != size:
             raise CheckpointError(
-                f"model_params.{name} is {params.integer(name)}, but the tensors of {where} have {size}. Pass the "
-                "configuration that belongs to the weights with --config."
+                f"model_params.{name} in {file} is {params.integer(name)}, but the tensors of {where} have {size}. "
+                "Pass the configuration that belongs to the weights with --config."
             )
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import jaxvoice
+from jaxvoice.cli import main
 from jaxvoice.dsp import MelConfig, PowerMelConfig
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.speaker_encoder import FAMILY, PRESETS, LSTMConfig, build
@@ -86,13 +87,18 @@ def test_coqui_files_are_imported_and_exported(config, tmp_path):
     assert set(found) == set(state)
     for name, tensor in state.items():
         np.testing.assert_array_equal(found[name], tensor.numpy(), err_msg=name)
+    assert summary.info["config"] == "config_se.json"
     (tmp_path / "to").mkdir()
+    (tmp_path / "to" / "config.json").write_text('{"model": "vits"}')
     jaxvoice.export_model(tmp_path / "model", tmp_path / "to" / "model_se.pth")
     again = torch.load(tmp_path / "to" / "model_se.pth", weights_only=True)["model"]
     assert list(again) == list(state)
     assert all(again[name].dtype == one.dtype and torch.equal(again[name], one) for name, one in state.items())
-    assert json.loads((tmp_path / "to" / "config.json").read_text())["audio"]["sample_rate"] == 16000
-    jaxvoice.import_model(tmp_path / "to" / "model_se.pth", tmp_path / "second")
+    written = json.loads((tmp_path / "to" / "config_se.json").read_text())
+    assert written["audio"].items() >= {"sample_rate": 16000, "do_rms_norm": True, "db_level": -27.0}.items()
+    assert json.loads((tmp_path / "to" / "config.json").read_text()) == {"model": "vits"}
+    assert jaxvoice.compare(tmp_path / "model", tmp_path / "to" / "model_se.pth").same
+    assert jaxvoice.import_model(tmp_path / "to" / "model_se.pth", tmp_path / "second").info["assumed"] == []
     assert jaxvoice.SpeakerEncoder.load(tmp_path / "second").config == config
 
 
@@ -129,7 +135,7 @@ def test_settings_that_contradict_the_tensors_raise_errors(tmp_path):
     table = settings(SMALL)
     table["model_params"]["proj_dim"] = 13
     path = bundle(tmp_path, weights(SMALL), table)
-    with pytest.raises(CheckpointError, match=r"model_params.proj_dim is 13, but the tensors .* have 12"):
+    with pytest.raises(CheckpointError, match=r"proj_dim in config_se.json is 13, but the tensors .* have 12"):
         jaxvoice.import_model(path, tmp_path / "model")
 
 
@@ -181,6 +187,32 @@ def test_resemblyzer_files_are_imported_and_exported(tmp_path):
     assert list(again) == list(state) and all(torch.equal(again[name], one) for name, one in state.items())
     jaxvoice.import_model(tmp_path / "to" / "pretrained.pt", tmp_path / "second")
     assert jaxvoice.SpeakerEncoder.load(tmp_path / "second").config == config
+
+
+def test_exports_keep_the_settings_of_the_same_encoder_only(tmp_path):
+    path = bundle(tmp_path, weights(SMALL), settings(SMALL))
+    jaxvoice.import_model(path, tmp_path / "model")
+    before = (tmp_path / "config_se.json").read_text()
+    jaxvoice.export_model(tmp_path / "model", tmp_path / "again.pth")
+    assert (tmp_path / "config_se.json").read_text() == before
+    table = settings(SMALL)
+    table["model_params"]["proj_dim"] = 13
+    (tmp_path / "config_se.json").write_text(json.dumps(table))
+    with pytest.raises(CheckpointError, match=r"config_se.json is the configuration of another .*without config_se"):
+        jaxvoice.export_model(tmp_path / "model", tmp_path / "third.pth")
+    assert not (tmp_path / "third.pth").exists() and not (tmp_path / "config.json").exists()
+
+
+def test_the_command_line_names_the_configuration_of_an_export(tmp_path, capsys):
+    config = dataclasses.replace(LSTM_SMALL, mel=mels(20))
+    for model, name in ((config, "config_se.json"), (GE2E, "config.json")):
+        folder = tmp_path / name.removesuffix(".json")
+        FAMILY.save_network(folder / "model", build(model, key=jax.random.key(0)), model)
+        assert main(["export", str(folder / "model"), "--to", str(folder / "export" / "encoder.pth")]) == 0
+        assert f"the configuration is in {folder / 'export' / name}" in "".join(capsys.readouterr().out.split("\n"))
+        assert [path.name for path in (folder / "export").glob("*.json")] == [name]
+        jaxvoice.import_model(folder / "export" / "encoder.pth", folder / "again")
+        assert jaxvoice.SpeakerEncoder.load(folder / "again").config == model
 
 
 @pytest.mark.parametrize(("config", "key"), [(LSTM_SMALL, "model"), (GE2E, "model_state")], ids=["lstm", "ge2e"])
