@@ -63,6 +63,8 @@ class Options(common.ReportOptions):
     """Model folders or run folders of text-to-speech models that read the texts."""
     speaker: str | None = None
     """Name of the speaker of these models, for models of several voices."""
+    language: str | None = None
+    """Name of the language of the texts, for models of several languages, such as en in YourTTS."""
     first: int | None = None
     """Number of clips at the start of the corpus."""
     last: int | None = None
@@ -141,12 +143,13 @@ def vocoder(path: Path) -> System:
     return resynthesise
 
 
-def reader(path: Path, speaker: str | None = None) -> Reader:
-    """The text-to-speech model in the folder `path`."""
+def reader(path: Path, speaker: str | None = None, language: str | None = None) -> Reader:
+    """The text-to-speech model in the folder `path`, with the names of a speaker and a language of the model."""
     import jaxvoice
 
     model = jaxvoice.Synthesizer.load(path)
-    options = {} if speaker is None else {"speaker": speaker}
+    given: dict[str, Any] = {"speaker": speaker, "language": language}
+    options = {name: value for name, value in given.items() if value is not None}
 
     def read(text: str) -> tuple[Waveform, int]:
         speech = model.speak(text, **options)
@@ -240,7 +243,7 @@ def main(options: Options) -> None:
     if options.griffin_lim:
         systems["Griffin-Lim"] = griffin_lim
     systems |= {str(path): vocoder(path) for path in options.model}
-    readers = {f"{path} (text)": reader(path, options.speaker) for path in options.speech}
+    readers = {f"{path} (text)": reader(path, options.speaker, options.language) for path in options.speech}
     results = {}
     for name in (*systems, *readers):
         read = readers.get(name)

@@ -1,10 +1,15 @@
 """The sentences and the noise of the benchmark of intelligibility."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tyro
 
+import jaxvoice
 from experiments import text_to_speech, voice_conversion
 from experiments.benchmarks import intelligibility as benchmark
+from jaxvoice.data import write_wav
 from jaxvoice.data.demo import SPEAKER_VOICES, VOICES, compose_sentences
 
 
@@ -44,3 +49,24 @@ def test_texts_are_spoken_with_noise():
     (result,) = benchmark.evaluate(None, clips, read=lambda text: (silence, 8000), recogniser=recogniser, noise=0.1)
     assert result == {"id": "a", "errors": 1, "words": 3, "heard": "one three"}
     assert heard[0][1] == 8000 and np.std(heard[0][0]) == pytest.approx(0.1, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [("", {}), ("--speaker sam", {"speaker": "sam"}), ("--language pt-br", {"language": "pt-br"})],
+)
+def test_speaker_and_language_are_passed_to_the_model(flags, options, tmp_path, monkeypatch):
+    calls = []
+
+    def speak(text, **given):
+        calls.append((text, given))
+        return SimpleNamespace(audio=np.zeros(800, np.float32), sample_rate=8000)
+
+    write_wav(tmp_path / "a.wav", np.zeros(800, np.float32), 8000)
+    clips = [benchmark.Utterance(id="a", text="One, two three.", audio=tmp_path / "a.wav")]
+    monkeypatch.setattr(jaxvoice.Synthesizer, "load", lambda path: SimpleNamespace(speak=speak))
+    monkeypatch.setattr(benchmark, "clips_of", lambda options, data: clips)
+    monkeypatch.setattr(benchmark, "Recogniser", lambda: lambda samples, rate: ["one", "three"])
+    arguments = f"--data {tmp_path} --speech {tmp_path} {flags}".split()
+    benchmark.main(tyro.cli(benchmark.Options, args=arguments))
+    assert calls == [("One, two three.", options)]
