@@ -108,18 +108,26 @@ def log_likelihoods(
 
 def frame_tokens(durations: Int[Array, "*batch tokens"], frames: int) -> Int32[Array, "*batch frames"]:
     """The number of the token of each of `frames` frames; that of the last token after the end."""
-    *batch, tokens = durations.shape
-    ends = jnp.cumsum(durations.astype(jnp.int32), axis=-1).reshape(-1, tokens)
-    positions = jnp.arange(frames, dtype=jnp.int32)
-    found = jax.vmap(lambda row: jnp.searchsorted(row, positions, side="right"))(ends)
-    return jnp.minimum(found, tokens - 1).astype(jnp.int32).reshape(*batch, frames)
+    ends = jnp.cumsum(durations.astype(jnp.int32), axis=-1)[..., None, :]
+    positions = jnp.arange(frames, dtype=jnp.int32).reshape(*(1,) * (durations.ndim - 1), frames, 1)
+    return jnp.minimum(jnp.sum(ends <= positions, axis=-1, dtype=jnp.int32), durations.shape[-1] - 1)
 
 
 def expand(
-    x: Float[Array, "*batch tokens channels"], durations: Int[Array, "*batch tokens"], frames: int
+    x: Float[Array, "*batch tokens channels"],
+    durations: Int[Array, "*batch tokens"],
+    frames: int,
+    *,
+    inference: bool = False,
 ) -> Float[Array, "*batch frames channels"]:
-    """`x` of the token of each frame; that of the last token after the end."""
+    """`x` of the token of each frame; that of the last token after the end.
+
+    With `inference`, rows are copied, which for long texts needs far less memory than the product of a training step.
+    """
+    tokens = frame_tokens(durations, frames)
+    if inference:
+        return jnp.take_along_axis(x, tokens[..., None], axis=-2)
     # A product with a matrix of zeros and ones, whose gradient is a product too. That of a gather is a scatter, which
     # is slow on CPUs.
-    path = jax.nn.one_hot(frame_tokens(durations, frames), x.shape[-2], dtype=x.dtype)
+    path = jax.nn.one_hot(tokens, x.shape[-2], dtype=x.dtype)
     return jnp.einsum("...ft,...tc->...fc", path, x, precision=lax.Precision.HIGHEST)

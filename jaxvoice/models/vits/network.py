@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.hifigan.generator import Generator
+from jaxvoice.models.vits.alignment_search import expand
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.duration_predictors import DurationPredictor, StochasticDurationPredictor
 from jaxvoice.models.vits.flow import ResidualCouplings
@@ -235,18 +236,10 @@ class VITS(Module):
         The number of frames is that of `noise`, which is normal noise. Speech has at least one frame.
         """
         frames = noise.shape[-2]
-        ends = jnp.cumsum(durations, -1)
-        total = ends[..., -1]
+        total = jnp.sum(durations, -1, dtype=durations.dtype)
         frame_count = jnp.clip(total, 1, frames)
-        mask = length_mask(frame_count, frames)
-        positions = jnp.arange(frames, dtype=ends.dtype)
-        token = jnp.sum(
-            ends[..., None, :] <= positions.reshape(*(1,) * (ends.ndim - 1), frames, 1), -1, dtype=jnp.int32
-        )
-        token = jnp.minimum(token, durations.shape[-1] - 1)[..., None]
-        prior = Gaussian(
-            *(masked(jnp.take_along_axis(x, token, axis=-2), length_mask(total, frames)) for x in text.prior)
-        )
+        mask, spoken = length_mask(frame_count, frames), length_mask(total, frames)
+        prior = Gaussian(*(masked(expand(x, durations, frames, inference=True), spoken) for x in text.prior))
         z_p = masked(prior.sample(noise), mask)
         return Latents(self.flow.reverse(z_p, conditions.speaker, mask=mask), z_p, frame_count)
 

@@ -133,10 +133,11 @@ def test_likelihoods_are_those_of_torch():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_rows_are_repeated_for_their_durations():
+@pytest.mark.parametrize("inference", [False, True])
+def test_rows_are_repeated_for_their_durations(inference):
     x = jnp.asarray(np.random.default_rng(4).normal(size=(2, 3, 4)), jnp.float32)
     durations = jnp.array([[2, 1, 3], [1, 1, 1]])
-    found = np.asarray(expand(x, durations, 6))
+    found = np.asarray(expand(x, durations, 6, inference=inference))
     np.testing.assert_array_equal(found[0], np.repeat(x[0], [2, 1, 3], axis=0))
     np.testing.assert_array_equal(found[1, :3], x[1])
     np.testing.assert_array_equal(found[1, 3:], np.broadcast_to(x[1, 2], (3, 4)))
