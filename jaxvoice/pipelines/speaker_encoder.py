@@ -13,20 +13,20 @@ from jaxtyping import Array, Float, Float32, Int
 from jaxvoice.config import to_dict
 from jaxvoice.dsp.framing import bucket_size
 from jaxvoice.dsp.mel import bucketed_log_mel
-from jaxvoice.dsp.mel_config import MelConfig, PowerMelConfig
-from jaxvoice.dsp.power_mels import power_mel
+from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, ShapeError, warn_caller
-from jaxvoice.models.speaker_encoder.config import GE2EConfig, SpeakerEncoderConfig
+from jaxvoice.models.speaker_encoder.config import SpeakerEncoderConfig
 from jaxvoice.models.speaker_encoder.embedding import (
     FRAMES,
-    PARTIAL_FRAMES,
     SpeakerNetwork,
-    partial_starts,
-    window_starts,
+    embed_partial,
+    in_partials,
+    partial_windows,
+    spread_windows,
+    window_length,
 )
 from jaxvoice.models.speaker_encoder.family import FAMILY
-from jaxvoice.models.speaker_encoder.front_end import unit_length
 from jaxvoice.pipelines.argument_checks import validate_audio
 from jaxvoice.pipelines.recordings import Recording, read_recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
@@ -148,8 +148,8 @@ class SpeakerEncoder:
             # Few programs are compiled: the number of rows is a power of two, and short recordings are padded.
             size = 1 << (rows - 1).bit_length()
             padded = np.concatenate([windows, np.repeat(windows[-1:], size - rows, axis=0)])
-            if not self._in_partials:
-                longest = self._window
+            if not in_partials(self.config):
+                longest = window_length(self.config)
                 unit = longest // FRAMES
                 width = min(bucket_size(-(-length // unit), FRAMES) * unit, longest)
                 padded = np.pad(padded, [(0, 0), (0, width - length), *[(0, 0)] * (padded.ndim - 2)])
@@ -158,7 +158,7 @@ class SpeakerEncoder:
         mean = (total / count).astype(np.float32)
         if not np.isfinite(mean).all():
             raise CheckpointError("The encoder returned NaN or infinity; its weights are probably damaged.")
-        if self._in_partials:
+        if in_partials(self.config):
             mean /= max(float(np.linalg.norm(mean)), 1e-12)
         return mean
 
@@ -177,52 +177,26 @@ class SpeakerEncoder:
         samples = validate_audio(resample(recording.samples, recording.sample_rate, self.sample_rate))
         return scaled_to_level(samples, self.config)
 
-    @property
-    def _window(self) -> int:
-        """Samples, or frames of mels, of a window of coqui's encoders."""
-        mel = self.config.mel
-        return FRAMES * mel.hop_length if isinstance(mel, PowerMelConfig) else FRAMES
-
-    @property
-    def _in_partials(self) -> bool:
-        return isinstance(self.config.network, GE2EConfig) and isinstance(self.config.mel, PowerMelConfig)
-
     def _windows(self, audio: Float32[np.ndarray, " samples"]) -> Iterator[np.ndarray]:
         """The windows of which the embedding is the mean: of audio, or of mels."""
+        if in_partials(self.config):
+            return partial_windows(audio, self.config)
         mel = self.config.mel
-        if self._in_partials:
-            assert isinstance(mel, PowerMelConfig)
-            starts = partial_starts(len(audio), self.config)
-            half, window = mel.n_fft // 2, (PARTIAL_FRAMES - 1) * mel.hop_length + mel.n_fft
-            end = int(starts[-1]) + PARTIAL_FRAMES * mel.hop_length
-            audio = np.pad(audio, (0, max(0, end - len(audio))))
-            padded = np.pad(audio, half, mode="reflect" if mel.padding == "reflect" else "constant")
-            yield from (padded[start : start + window] for start in starts)
-            return
-        frames, window = bucketed_log_mel(audio, mel).T if isinstance(mel, MelConfig) else audio, self._window
-        if len(frames) <= window:
-            yield frames
-            return
-        yield from (frames[start : start + window] for start in window_starts(len(frames), window))
+        return spread_windows(bucketed_log_mel(audio, mel).T if isinstance(mel, MelConfig) else audio, self.config)
 
     @cached_property
     def _function(self) -> Any:
-        mel = self.config.mel
+        partials = in_partials(self.config)
 
         @eqx.filter_jit
         def of_windows(
             network: SpeakerNetwork, windows: Float[Array, "rows size"], length: Int[Array, ""]
         ) -> Float[Array, "rows dim"]:
+            if partials:
+                return embed_partial(network, windows)
             return network(windows, length=jnp.broadcast_to(length, windows.shape[:1]))
 
-        @eqx.filter_jit
-        def of_partials(
-            network: SpeakerNetwork, windows: Float[Array, "rows size"], _: Int[Array, ""]
-        ) -> Float[Array, "rows dim"]:
-            assert isinstance(mel, PowerMelConfig)
-            return unit_length(network.embed_mels(power_mel(windows, mel, padded=True).swapaxes(-1, -2)))
-
-        return of_partials if self._in_partials else of_windows
+        return of_windows
 
 
 def cosines(a: Float[np.ndarray, "*n dim"], b: Float[np.ndarray, "*m dim"]) -> Any:

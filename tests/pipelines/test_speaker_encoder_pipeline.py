@@ -14,9 +14,10 @@ import soundfile
 from jax import numpy as jnp
 
 import jaxvoice
-from jaxvoice.dsp import log_mel
+from jaxvoice.dsp import log_mel, power_mel
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, JaxvoiceWarning, ShapeError
-from jaxvoice.models.speaker_encoder import FAMILY, build, embed, embed_windows
+from jaxvoice.models.speaker_encoder import FAMILY, build, embed, embed_windows, partial_starts
+from jaxvoice.models.speaker_encoder.embedding import PARTIAL_FRAMES
 from jaxvoice.pipelines.speaker_encoder import SpeakerEncoder, cosines, scaled_to_level
 from tests.models.speaker_encoder.released import mels
 from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL
@@ -50,6 +51,23 @@ def test_embeddings_equal_those_of_the_network(config, seconds):
     audio = speech(seconds)
     expected = eqx.filter_jit(embed)(one.network, jnp.asarray(scaled_to_level(audio, config)))
     np.testing.assert_allclose(one.embed(audio, RATE), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("config", [REFLECTED, ZEROS], ids=["reflected", "zeros"])
+def test_windows_of_resemblyzer_have_the_mels_of_the_whole_recording(config):
+    network, audio, hop = build(config, key=jax.random.key(0)), speech(5.03), config.mel.hop_length
+
+    @eqx.filter_jit
+    def of_whole_mels(network, audio):
+        starts = [int(start) // hop for start in partial_starts(len(audio), config)]
+        missing = max(0, (starts[-1] + PARTIAL_FRAMES) * hop - len(audio))
+        mel = power_mel(jnp.pad(audio, (0, missing)), config.mel).T
+        vectors = network.embed_mels(jnp.stack([mel[start : start + PARTIAL_FRAMES] for start in starts]))
+        mean = jnp.mean(vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True), axis=0)
+        return mean / jnp.linalg.norm(mean)
+
+    expected = of_whole_mels(network, jnp.asarray(audio))
+    np.testing.assert_allclose(eqx.filter_jit(embed)(network, jnp.asarray(audio)), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize(("config", "seconds"), [(LSTM_SMALL, 4), (GE2E, 1.5)], ids=["lstm", "ge2e"])

@@ -1,16 +1,21 @@
 """Embeddings of recordings of any length, from windows of fixed length."""
 
+from collections.abc import Iterator
+from typing import TypeVar
+
 import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxvoice.dsp.mel_config import PowerMelConfig
+from jaxvoice.dsp.power_mels import power_mel
 from jaxvoice.models.speaker_encoder.config import GE2EConfig, LSTMConfig, SpeakerEncoderConfig
-from jaxvoice.models.speaker_encoder.front_end import read_mels, unit_length
+from jaxvoice.models.speaker_encoder.front_end import unit_length
 from jaxvoice.models.speaker_encoder.lstm import GE2EEncoder, LSTMEncoder
 from jaxvoice.models.speaker_encoder.resnet import ResNetSE, with_state
 
 SpeakerNetwork = ResNetSE | LSTMEncoder | GE2EEncoder
+AnyArray = TypeVar("AnyArray", np.ndarray, Array)
 
 WINDOWS, FRAMES = 10, 250
 """coqui's number of windows of a recording, and their length in mel frames."""
@@ -46,6 +51,46 @@ def partial_starts(samples: int, config: SpeakerEncoderConfig) -> Int[np.ndarray
     return starts[:-1] if covered < PARTIAL_COVERAGE and len(starts) > 1 else starts
 
 
+def window_length(config: SpeakerEncoderConfig, frames: int = FRAMES) -> int:
+    """The samples of a window of `frames` mel frames, or the frames if the encoder reads mels."""
+    return frames * config.mel.hop_length if config.reads_audio else frames
+
+
+def spread_windows(
+    x: AnyArray, config: SpeakerEncoderConfig, *, windows: int = WINDOWS, frames: int = FRAMES
+) -> Iterator[AnyArray]:
+    """The windows of `x`, audio or mels as in a call of the encoder, whose embeddings `embed_windows` averages.
+
+    There are `windows` of `frames` mel frames, or one for a recording that is shorter than a window.
+    """
+    length, window = x.shape[-1 if config.reads_audio else -2], window_length(config, frames)
+    if length <= window:
+        yield x
+        return
+    for start in map(int, window_starts(length, window, windows)):
+        yield x[..., start : start + window] if config.reads_audio else x[..., start : start + window, :]
+
+
+def partial_windows(audio: AnyArray, config: SpeakerEncoderConfig) -> Iterator[AnyArray]:
+    """The windows of audio `(*batch, samples)` whose embeddings `embed_partials` averages, for `embed_partial`.
+
+    Each has half an STFT frame more on both sides, so that its mels are those of the whole recording, which zeros
+    follow if the last window is longer.
+    """
+    mel = config.mel
+    assert isinstance(mel, PowerMelConfig)
+    samples, axes = audio.shape[-1], [(0, 0)] * (audio.ndim - 1)
+    starts, half = partial_starts(samples, config), mel.n_fft // 2
+    end = int(starts[-1]) + PARTIAL_FRAMES * mel.hop_length
+    # That of JAX would compile a program for each length of a recording.
+    pad = np.pad if isinstance(audio, np.ndarray) else jnp.pad
+    audio = pad(audio, [*axes, (0, max(0, end - samples))])
+    padded = pad(audio, [*axes, (half, half)], mode="reflect" if mel.padding == "reflect" else "constant")
+    window = (PARTIAL_FRAMES - 1) * mel.hop_length + mel.n_fft
+    for start in map(int, starts):
+        yield padded[..., start : start + window]
+
+
 def embed_windows(
     encoder: SpeakerNetwork,
     audio: Float[Array, "*batch samples"] | Float[Array, "*batch frames mels"],
@@ -64,15 +109,15 @@ def embed_windows(
 
     **Raises:** `ShapeError` as a call of `encoder`.
     """
-    of_audio = encoder.config.reads_audio
-    axis = -1 if of_audio else -2
-    window = frames * (encoder.config.mel.hop_length if of_audio else 1)
-    length = audio.shape[axis]
-    if length <= window:
-        return encoder(audio)
-    starts = window_starts(length, window, windows)
-    cut = [audio[..., s : s + window] if of_audio else audio[..., s : s + window, :] for s in map(int, starts)]
-    return jnp.mean(encoder(jnp.stack(cut)), axis=0)
+    cut = list(spread_windows(audio, encoder.config, windows=windows, frames=frames))
+    return encoder(cut[0]) if len(cut) == 1 else jnp.mean(encoder(jnp.stack(cut)), axis=0)
+
+
+def embed_partial(encoder: SpeakerNetwork, window: Float[Array, "*batch samples"]) -> Float[Array, "*batch dim"]:
+    """The normalised embedding of a window of `partial_windows`."""
+    mel = encoder.config.mel
+    assert isinstance(mel, PowerMelConfig)
+    return unit_length(encoder.embed_mels(power_mel(window, mel, padded=True).swapaxes(-1, -2)))
 
 
 def embed_partials(encoder: SpeakerNetwork, audio: Float[Array, "*batch samples"]) -> Float[Array, "*batch dim"]:
@@ -84,20 +129,17 @@ def embed_partials(encoder: SpeakerNetwork, audio: Float[Array, "*batch samples"
 
     **Raises:** `ShapeError` as a call of `encoder`.
     """
-    mel = encoder.config.mel
-    assert isinstance(mel, PowerMelConfig)
-    samples = audio.shape[-1]
-    starts = partial_starts(samples, encoder.config) // mel.hop_length
-    end = int(starts[-1] + PARTIAL_FRAMES) * mel.hop_length
-    padding = [(0, 0)] * (audio.ndim - 1) + [(0, max(0, end - samples))]
-    mels = read_mels(jnp.pad(audio, padding), encoder.config)
-    cut = jnp.stack([mels[..., start : start + PARTIAL_FRAMES, :] for start in map(int, starts)])
-    return unit_length(jnp.mean(unit_length(encoder.embed_mels(cut)), axis=0))
+    return unit_length(
+        jnp.mean(embed_partial(encoder, jnp.stack(list(partial_windows(audio, encoder.config)))), axis=0)
+    )
+
+
+def in_partials(config: SpeakerEncoderConfig) -> bool:
+    """Whether `embed_partials` embeds recordings with the encoder of `config`, as Resemblyzer's."""
+    return isinstance(config.network, GE2EConfig) and config.reads_audio
 
 
 def embed(encoder: SpeakerNetwork, audio: Float[Array, "*batch samples"]) -> Float[Array, "*batch dim"]:
     """The embedding of recordings by the rule of the encoder: `embed_partials` for Resemblyzer's, else
     `embed_windows`."""
-    if isinstance(encoder.config.network, GE2EConfig) and encoder.config.reads_audio:
-        return embed_partials(encoder, audio)
-    return embed_windows(encoder, audio)
+    return (embed_partials if in_partials(encoder.config) else embed_windows)(encoder, audio)
