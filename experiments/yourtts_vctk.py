@@ -28,6 +28,7 @@ from jaxtyping import Float32
 from experiments import common, speaker_encoder as encoder_experiment, vits, voice_conversion
 from experiments.common import Loop
 from experiments.vits_ljspeech import tiny_optimizer
+from jaxvoice.config import suggest_names
 from jaxvoice.data import Corpus, Store, find_corpus
 from jaxvoice.data.utterances import rows_of_speakers
 from jaxvoice.data.weighted_buckets import Attribute
@@ -41,7 +42,6 @@ from jaxvoice.models.vits.validation import Validation
 from jaxvoice.pipelines import SpeakerEncoder
 from jaxvoice.pipelines.argument_checks import error_context
 from jaxvoice.pipelines.speaker_encoder import MIN_SECONDS
-from jaxvoice.pipelines.vits_arguments import choose
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult, fit
@@ -129,7 +129,7 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
         unseen = voice_conversion.VCTK_UNSEEN if unseen is None else unseen
     languages = experiment.training.model.languages
     if experiment.language not in languages and not all(one.language for one in corpus.utterances):
-        raise ConfigError(f"--language is {experiment.language!r}; {choose(experiment.language, languages)}")
+        raise ConfigError(f"--language is {experiment.language!r}; {suggest_names(experiment.language, languages)}")
     named = [replace(one, language=one.language or experiment.language) for one in corpus.utterances]
     corpus = vits.checked(replace(corpus, utterances=tuple(named)), experiment.training.model, shortest=MIN_SECONDS)
     return voice_conversion.without_speakers(corpus, unseen)

@@ -12,7 +12,7 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,22 @@ def format_value(value: Any) -> str:
         return f"a number of {value.bit_length()} bits"
     text = _REPR.repr(value)
     return text if len(text) <= 400 else f"{text[:397]}..."
+
+
+def list_names(names: Iterable[str]) -> str:
+    """The first names of a list and the number of the others, for a message."""
+    names = list(names)
+    shown = ", ".join(map(repr, names[:5]))
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none are known"
+
+
+def suggest_names(name: Any, known: Iterable[str]) -> str:
+    """The end of the message about an unknown name: the nearest of the known names, or the first of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.4) if isinstance(name, str) else []
+    if close:
+        return f"the nearest known names are {', '.join(map(repr, close))}."
+    return f"it should be one of the known names: {list_names(known)}."
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from jaxvoice.config import (
     differences,
     find_preset,
     from_dict,
+    list_names,
     read_json,
+    suggest_names,
     to_dict,
 )
 from jaxvoice.errors import ConfigError
@@ -195,3 +197,13 @@ def test_read_json_refuses_hostile_files_with_short_messages(tmp_path):
             with pytest.raises(ConfigError) as caught:
                 from_dict(Outer, {"name": "a", field_name: value})
             assert len(str(caught.value)) < 2000 and str(caught.value).isprintable()
+
+
+def test_messages_contain_the_nearest_names_or_the_first():
+    known = [f"speaker_{letter}" for letter in "abcdefg"]
+    assert suggest_names("speaker_h", known).startswith("the nearest known names are 'speaker_")
+    first = "'speaker_a', 'speaker_b', 'speaker_c', 'speaker_d', 'speaker_e' and 2 more"
+    for unknown in ("xyz", "", None, 3):
+        assert suggest_names(unknown, known) == f"it should be one of the known names: {first}."
+    assert suggest_names("a", []) == "it should be one of the known names: none are known."
+    assert list_names(iter(known[:2])) == "'speaker_a', 'speaker_b'"

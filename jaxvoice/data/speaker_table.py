@@ -1,9 +1,8 @@
 """Tables of the embeddings of clips, with the speaker of each: files of coqui's `SpeakerManager`."""
 
-import difflib
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from jaxvoice.config import format_value, parse_json, read_text
+from jaxvoice.config import format_value, parse_json, read_text, suggest_names
 from jaxvoice.errors import ConfigError, DataError
 from jaxvoice.weights.file_writing import atomic_write
 from jaxvoice.weights.formats import PickleArchive, open_archive
@@ -76,7 +75,7 @@ class SpeakerTable:
         """The embedding of a clip; raises `DataError`, with the nearest names, if there is none."""
         row = self._rows.get(clip)
         if row is None:
-            raise DataError(f"There is no clip {format_value(clip)}{_nearest(clip, self.clips)}")
+            raise DataError(f"There is no clip {format_value(clip)}; {suggest_names(clip, self.clips)}")
         return self.embeddings[row]
 
     def __contains__(self, clip: object) -> bool:
@@ -134,7 +133,7 @@ class SpeakerTable:
     def _rows_of(self, speaker: str) -> Any:
         rows = self._of_speakers.get(speaker)
         if rows is None:
-            raise DataError(f"There is no speaker {format_value(speaker)}{_nearest(speaker, self.names)}")
+            raise DataError(f"There is no speaker {format_value(speaker)}; {suggest_names(speaker, self.names)}")
         return np.asarray(rows)
 
     def merged(self, *others: "SpeakerTable") -> "SpeakerTable":
@@ -249,11 +248,3 @@ def _read_npz(path: Path) -> SpeakerTable:
     if clips.dtype.kind != "U" or speakers.dtype.kind != "U" or embeddings.dtype.kind != "f":
         raise DataError(f"The arrays in {path} have other types than SpeakerTable.save writes; write it again.")
     return SpeakerTable(tuple(clips.ravel().tolist()), tuple(speakers.ravel().tolist()), embeddings)
-
-
-def _nearest(name: Any, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(str(name)[:100], known, n=3, cutoff=0.4)
-    if close:
-        return f"; the nearest are {', '.join(map(repr, close))}."
-    return f"; there are {len(known)}, for example {', '.join(map(repr, known[:5]))}."

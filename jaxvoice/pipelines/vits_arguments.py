@@ -1,7 +1,6 @@
 """The arguments of the VITS pipeline: texts in pieces, speakers, languages and scales, checked and converted."""
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from jaxvoice.config import format_value
+from jaxvoice.config import format_value, suggest_names
 from jaxvoice.errors import ConfigError, warn_caller
 from jaxvoice.models.speaker_encoder.family import FAMILY as ENCODER_FAMILY
 from jaxvoice.models.vits.config import SamplingConfig
@@ -50,7 +49,7 @@ def language_id(language: Any, names: Sequence[str]) -> int | None:
     if language is None and len(names) == 1:
         return 0
     if not isinstance(language, str) or language not in names:
-        raise ConfigError(f"language is {format_value(language)}; {choose(language, names)}")
+        raise ConfigError(f"language is {format_value(language)}; {suggest_names(language, names)}")
     return names.index(language)
 
 
@@ -66,7 +65,7 @@ def speaker_id(speaker: Any, ids: Mapping[str, int], names: Sequence[str], count
         return ids[speaker]
     if whole:
         raise ConfigError(f"speaker is {format_value(speaker)}; it should be a name or an id from 0 to {count - 1}.")
-    raise ConfigError(f"speaker is {format_value(speaker)}; {choose(speaker, names)}")
+    raise ConfigError(f"speaker is {format_value(speaker)}; {suggest_names(speaker, names)}")
 
 
 def is_speaker_vector(value: Any, size: int) -> bool:
@@ -127,17 +126,3 @@ def _joined(parts: list[str], most: int) -> Iterator[str]:
             yield held
             held = part
     yield held
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first of the known names, and the number of the others."""
-    shown = ", ".join(map(repr, names[:5]))
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none are known"
-
-
-def choose(name: Any, known: Sequence[str]) -> str:
-    """The advice for an unknown name."""
-    close = difflib.get_close_matches(str(name)[:100], known, n=3, cutoff=0.4) if isinstance(name, str) else []
-    if close:
-        return f"the nearest known names are {', '.join(map(repr, close))}."
-    return f"it should be one of the known names: {listed(known)}."

@@ -7,7 +7,7 @@ from typing import Any, Self, overload
 
 import numpy as np
 
-from jaxvoice.config import format_value
+from jaxvoice.config import format_value, list_names, suggest_names
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.vits.config import VITSConfig
@@ -19,9 +19,7 @@ from jaxvoice.pipelines.argument_checks import check_seed
 from jaxvoice.pipelines.recordings import Recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, load_with_method, print_notices
 from jaxvoice.pipelines.vits_arguments import (
-    choose,
     is_speaker_vector,
-    listed,
     speaker_id,
     speaker_vector,
     warn_about_encoder,
@@ -163,7 +161,8 @@ class VITSConverter:
         """Raise `ConfigError`, with the nearest names, unless `voice` is the name of a known speaker."""
         if voice not in self.speakers:
             raise ConfigError(
-                f"voice is {voice!r}, which is neither a known speaker nor a file; {choose(voice, self.speakers)}"
+                f"voice is {voice!r}, which is neither a known speaker nor a file; "
+                f"{suggest_names(voice, self.speakers)}"
             )
 
     def check_pitch(self, pitch: Any) -> None:
@@ -276,7 +275,7 @@ class VITSConverter:
         elif speaker is None:
             raise ConfigError(
                 "speaker is None; it should be the speaker of the source, because the model has a table of speakers: "
-                f"{listed(self.speakers)}."
+                f"{list_names(self.speakers)}."
             )
         else:
             source = self._speaker(speaker)
@@ -296,14 +295,14 @@ class VITSConverter:
         if reference is not None:
             return self._voice(reference, sample_rate).embedding
         if speaker is None:
-            known = f"the name of a known speaker ({listed(self.speakers)}), or " if self.speakers else ""
+            known = f"the name of a known speaker ({list_names(self.speakers)}), or " if self.speakers else ""
             raise ConfigError(
                 f"The model needs the voice of a speaker. Pass {known}a recording of the speaker as reference, or a "
                 f"vector of {self.config.speaker_channels} numbers."
             )
         if isinstance(speaker, str):
             if speaker not in self._speakers.vectors:
-                raise ConfigError(f"speaker is {speaker!r}; {choose(speaker, self.speakers)}")
+                raise ConfigError(f"speaker is {speaker!r}; {suggest_names(speaker, self.speakers)}")
             return np.asarray(self._speakers.vectors[speaker], np.float32)
         return speaker_vector(speaker, self.config.speaker_channels)
 
@@ -311,7 +310,7 @@ class VITSConverter:
         if reference is not None:
             raise ConfigError(
                 "reference is given, but the model has a table of speakers and no speaker vectors. Pass the name of a "
-                f"speaker as speaker (jaxvoice speak --speaker): {listed(self.speakers)}."
+                f"speaker as speaker (jaxvoice speak --speaker): {list_names(self.speakers)}."
             )
         return speaker_id(speaker, self._speakers.ids, self.speakers, self.config.num_speakers)
 

@@ -85,9 +85,9 @@ def test_merged_tables_keep_the_numbers_of_speakers(table, tmp_path):
 
 
 def test_unknown_names_are_errors_with_the_nearest(table):
-    with pytest.raises(DataError, match=r"no speaker 'VCTK_p227'; the nearest are 'VCTK_p22[56]'"):
+    with pytest.raises(DataError, match=r"no speaker 'VCTK_p227'; the nearest known names are 'VCTK_p22[56]'"):
         table.mean("VCTK_p227")
-    with pytest.raises(DataError, match=r"no clip 'zzz'; there are 3, for example 'vctk#p225_001'"):
+    with pytest.raises(DataError, match=r"no clip 'zzz'; it should be one of the known names: 'vctk#p225_001'"):
         table["zzz"]
     with pytest.raises(DataError, match="count is 3, but 'VCTK_p225' has 2 clips"):
         table.mean("VCTK_p225", count=3)

@@ -1,12 +1,12 @@
 """The columns of a store that VITS is trained with: tokens, speakers and languages; and their sampler."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from jaxvoice.config import suggest_names
 from jaxvoice.data.buckets import choose_shapes
 from jaxvoice.data.store import Column, Store
 from jaxvoice.data.utterances import RejectedUtterance, report_table
@@ -158,11 +158,9 @@ def _numbers(store: Store, attribute: str, names: Sequence[str]) -> Int32[np.nda
     unknown = sorted(set(values) - set(numbers))
     if unknown:
         example = store.corpus.utterances[values.index(unknown[0])].id
-        near = difflib.get_close_matches(unknown[0], names, n=3, cutoff=0.0) if unknown[0] else list(names)[:3]
         raise DataError(
             f"The {attribute} of {values.count(unknown[0])} utterance(s), for example {example!r}, is {unknown[0]!r}, "
-            f"which is none of the {len(names)} {attribute}s of the model; the nearest are "
-            f"{', '.join(map(repr, near))}."
+            f"which is none of the {len(names)} {attribute}s of the model; {suggest_names(unknown[0], names)}"
         )
     return np.array([numbers[value] for value in values], np.int32)
 
