@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from jaxvoice.config import (
     check_at_most,
@@ -92,6 +92,10 @@ class WaveNetConfig:
         return self.kernel_size // 2 * sum(self.dilation_rate**i for i in range(self.layers))
 
 
+ORIGINAL_NORMS = {"norm_eps": 1e-5, "norm_gain": 1.0}
+"""The fields of `DurationConfig` in jaywalnut310/vits; the defaults are those of coqui."""
+
+
 @dataclass(frozen=True)
 class DurationConfig:
     """Sizes of the duration predictor.
@@ -114,12 +118,15 @@ class DurationConfig:
     norm_eps: float = 1e-4
     """Constant in the norms of the deterministic predictor: 1e-4 in coqui's, 1e-5 in the original's. The stochastic one
     has 1e-5."""
+    norm_gain: float = 0.1
+    """Initial gain of the norms of the deterministic predictor: 0.1 in coqui's, 1 in the original's. That of the
+    stochastic one is 1."""
 
     def __post_init__(self) -> None:
         _check_sizes(self, ("flows",), "channels", "kernel_size", "bins")
         _check_odd_kernel(self)
         _check_dropout(self)
-        check_positive(self, "norm_eps")
+        check_positive(self, "norm_eps", "norm_gain")
         check_field(self, "flows", self.flows > 1, "be at least 2, since synthesis leaves out one of the flows")
         check_field(self, "bins", self.bins * 1e-3 < 0.5, "be below 500, so that each segment has a least width")
 
@@ -290,7 +297,10 @@ def waveform_layers(config: DiscriminatorConfig) -> list[tuple[int, int, int, in
 
 _LJSPEECH = VITSConfig(sampling=SamplingConfig(duration_noise_scale=1.0))
 _VCTK = dataclasses.replace(_LJSPEECH, speaker_channels=256, num_speakers=109, decoder=decoder_config(192, 256))
-_ORIGINAL = SamplingConfig(duration_noise_scale=0.8)
+_ORIGINAL: dict[str, Any] = {
+    "durations": DurationConfig(**ORIGINAL_NORMS),
+    "sampling": SamplingConfig(duration_noise_scale=0.8),
+}
 _YOURTTS = VITSConfig(
     symbols=YOURTTS_SYMBOLS,
     text=TextEncoderConfig(layers=10),
@@ -328,12 +338,13 @@ PRESETS: dict[str, VITSConfig] = {
     "vctk": _VCTK,
     "yourtts": _YOURTTS,
     "yourtts_resblock1": dataclasses.replace(_YOURTTS, decoder=decoder_config(192, 512)),
-    "original_ljspeech": dataclasses.replace(_LJSPEECH, sampling=_ORIGINAL),
-    "original_vctk": dataclasses.replace(_VCTK, sampling=_ORIGINAL),
+    "original_ljspeech": dataclasses.replace(_LJSPEECH, **_ORIGINAL),
+    "original_vctk": dataclasses.replace(_VCTK, **_ORIGINAL),
     "tiny": _TINY,
 }
 """The sizes of coqui's models of LJSpeech, VCTK and of YourTTS, with residual blocks of kind 2 as released, or of kind
-1; those of jaywalnut310/vits, which differ in the noise of synthesis; and `tiny`, for training on a CPU."""
+1; those of jaywalnut310/vits, which differ in the noise of synthesis and in the norms of the deterministic duration
+predictor; and `tiny`, for training on a CPU."""
 
 
 def preset(name: str) -> VITSConfig:

@@ -18,7 +18,6 @@ _BOUND = 5.0
 """The splines map [-5, 5] to itself."""
 _SHORTEST = 1e-5  # of the durations whose logarithm is taken
 _LOG_TWO_PI = math.log(2 * math.pi)
-_COQUI_GAIN = 0.1  # initial value of gamma in the norms of coqui's deterministic predictor
 
 
 def _mask_sum(x: Float[Array, "*batch time channels"], mask: Bool[Array, "*batch time"]) -> Float[Array, "*batch"]:
@@ -325,7 +324,7 @@ class DurationPredictor(Module):
         self.conv_1 = Conv1d(inputs, channels, kernel, padding=padding, key=keys[0])
         self.conv_2 = Conv1d(channels, channels, kernel, padding=padding, key=keys[1])
         self.norm_1, self.norm_2 = (
-            ChannelNorm(channels, eps=sizes.norm_eps, gain=_COQUI_GAIN, rank=3) for _ in range(2)
+            ChannelNorm(channels, eps=sizes.norm_eps, gain=sizes.norm_gain, rank=3) for _ in range(2)
         )
         self.proj = Conv1d(channels, 1, 1, key=keys[2])
         self.cond, self.cond_lang = _condition_layers(config, inputs, keys[3], keys[4])
@@ -339,21 +338,12 @@ class DurationPredictor(Module):
         language: Float[Array, "*batch language"] | None = None,
         *,
         mask: Bool[Array, "*batch tokens"],
-        inference: bool = True,
-        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch tokens"]:
         """The logarithms of the durations in frames, at least float32; zero where `mask` is false.
 
-        Arguments are those of `StochasticDurationPredictor`; `noise` is not used. `key` is for dropout, which
-        `inference` disables.
+        Arguments are those of `StochasticDurationPredictor`; `noise` is not used.
         """
-        keys = subkeys(key, 2)
-        x = _with_conditions(hidden, (self.cond, speaker), (self.cond_lang, language))
-        for conv, norm, layer_key in ((self.conv_1, self.norm_1, keys[0]), (self.conv_2, self.norm_2, keys[1])):
-            x = norm(jax.nn.relu(conv(masked(x, mask))))
-            x = dropout(x, self.dropout, inference=inference, key=layer_key)
-        logs = masked(self.proj(masked(x, mask)), mask)[..., 0]
-        return logs.astype(np.promote_types(logs.dtype, np.float32))
+        return self._logs(hidden, speaker, language, mask, inference=True, key=None)
 
     @operation
     def loss(
@@ -370,8 +360,27 @@ class DurationPredictor(Module):
     ) -> Float[Array, "*batch"]:
         """The squared errors of the logarithms of `durations`, summed over the tokens of each example.
 
-        Arguments are those of `StochasticDurationPredictor.loss`; `noise` is not used.
+        Arguments are those of `StochasticDurationPredictor.loss`; `noise` is not used. `key` is for dropout, which
+        `inference` disables.
         """
-        logs = self(hidden, None, speaker, language, mask=mask, inference=inference, key=key)
+        logs = self._logs(hidden, speaker, language, mask, inference=inference, key=key)
         expected = jnp.log(durations.astype(logs.dtype) + 1e-6)
         return jnp.where(mask, jnp.square(logs - expected), jnp.zeros((), logs.dtype)).sum(-1)
+
+    def _logs(
+        self,
+        hidden: Array,
+        speaker: Array | None,
+        language: Array | None,
+        mask: Array,
+        *,
+        inference: bool,
+        key: PRNGKeyArray | None,
+    ) -> Float[Array, "*batch tokens"]:
+        keys = subkeys(key, 2)
+        x = _with_conditions(hidden, (self.cond, speaker), (self.cond_lang, language))
+        for conv, norm, layer_key in ((self.conv_1, self.norm_1, keys[0]), (self.conv_2, self.norm_2, keys[1])):
+            x = norm(jax.nn.relu(conv(masked(x, mask))))
+            x = dropout(x, self.dropout, inference=inference, key=layer_key)
+        logs = masked(self.proj(masked(x, mask)), mask)[..., 0]
+        return logs.astype(np.promote_types(logs.dtype, np.float32))

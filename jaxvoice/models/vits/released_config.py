@@ -21,6 +21,7 @@ from jaxvoice.models.vits.config import (
     WaveNetConfig,
 )
 from jaxvoice.models.vits.released_settings import (
+    ORIGINAL_FIELDS,
     ReleasedSettings,
     is_coqui,
     is_original,
@@ -103,7 +104,7 @@ def _settings(
     release = PRESETS["original_ljspeech"]
     if source == "original" and sizes["symbols"] == release.symbols.size and sizes["bins"] == release.spectrogram_bins:
         assumed = "22050 Hz and the symbols of the release (no configuration)"
-        return ReleasedSettings({}, {}, None, release.mel, {"durations.norm_eps": 1e-5}), (assumed,)
+        return ReleasedSettings({}, {}, None, release.mel, ORIGINAL_FIELDS), (assumed,)
     raise CheckpointError(
         f"The symbols and the sample rate of {where} are unknown; pass its configuration (config.json) with --config."
     )

@@ -7,7 +7,7 @@ from typing import Any
 from jaxvoice.config import format_value
 from jaxvoice.dsp.mel_config import MelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.vits.config import MEL
+from jaxvoice.models.vits.config import MEL, ORIGINAL_NORMS
 from jaxvoice.text.symbol_table import VITS_SYMBOLS, SymbolTable
 from jaxvoice.weights.foreign_settings import LONGEST_SEGMENT, Settings
 
@@ -32,6 +32,8 @@ _ORIGINAL_SIZES = {
     "n_layers": "text.layers",
     "kernel_size": "text.kernel_size",
 }
+ORIGINAL_FIELDS = {f"durations.{name}": value for name, value in ORIGINAL_NORMS.items()}
+"""Values that the original fixes in its code, by the names of fields of `VITSConfig`."""
 _BLOCKS = ("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes")
 _IPA_CLEANERS = ("phoneme_cleaners", "english_cleaners")
 
@@ -222,7 +224,7 @@ def read_original(table: Mapping[str, Any]) -> ReleasedSettings:
     fields = {
         "text.dropout": model.number("p_dropout", 0.1),
         "segment_frames": max(1, segment // mel.hop_length),
-        "durations.norm_eps": 1e-5,
+        **ORIGINAL_FIELDS,
     }
     return ReleasedSettings(
         sizes, _decoder(model, "", block="resblock"), _original_symbols(settings, data), mel, fields

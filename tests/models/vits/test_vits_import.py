@@ -12,7 +12,7 @@ import torch
 import jaxvoice
 from jaxvoice.errors import CheckpointError, ConfigError, DataError
 from jaxvoice.models.vits import FAMILY, VITS, VITSDiscriminators, preset, whole_durations
-from jaxvoice.models.vits.config import DurationConfig
+from jaxvoice.models.vits.config import ORIGINAL_NORMS, DurationConfig
 from jaxvoice.models.vits.released_settings import read_coqui, read_original
 from jaxvoice.models.vits.weights import discriminator_shapes, vits_shapes
 from jaxvoice.nn import length_mask
@@ -31,7 +31,7 @@ from tests.models.vits.released import (
 from tests.models.vits.small import SMALL
 
 DETERMINISTIC = dataclasses.replace(
-    SMALL, durations=dataclasses.replace(SMALL.durations, kind="deterministic", norm_eps=1e-5)
+    SMALL, durations=dataclasses.replace(SMALL.durations, kind="deterministic", **ORIGINAL_NORMS)
 )
 
 
@@ -47,7 +47,7 @@ def test_shapes_match_the_networks(config):
 def test_import_of_the_original_has_its_configuration(original):
     _, folder, summary = original
     _, config = FAMILY.load_network(folder)
-    expected = dataclasses.replace(ORIGINAL_CONFIG, durations=dataclasses.replace(SMALL.durations, norm_eps=1e-5))
+    expected = dataclasses.replace(ORIGINAL_CONFIG, durations=dataclasses.replace(SMALL.durations, **ORIGINAL_NORMS))
     assert config == expected
     assert summary.info["origin"] == "jaywalnut310/vits"
     assert summary.info["assumed"] == ["the 178 symbols of the original VITS: the configuration does not state them"]
@@ -115,6 +115,7 @@ def test_deterministic_predictors_of_the_original_equal_torch(tmp_path):
     jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
     network, config = FAMILY.load_network(tmp_path / "model")
     assert config.durations.kind == "deterministic" and config.durations.norm_eps == 1e-5
+    assert (VITS(config, key=jax.random.key(0)).duration_predictor.norm_1.gamma == 1).all()  # a new network
     hidden = np.random.default_rng(0).normal(size=(1, 7, 8)).astype(np.float32)
     predict = eqx.filter_jit(lambda model, *args, mask: model(*args, mask=mask))
     found = predict(
@@ -164,8 +165,12 @@ def test_settings_that_no_tensor_contains_are_read():
     table["model_args"] = dict(zip(names, values, strict=True)) | {"periods_multi_period_discriminator": [2, 5]}
     expected = dict(zip(defaults, values, strict=True)) | {"discriminators.periods": (2, 5)}
     assert read_coqui(table).fields == expected
-    assert read_original(ORIGINAL).fields == {"text.dropout": 0.1, "segment_frames": 4, "durations.norm_eps": 1e-5}
-    assert DurationConfig().norm_eps == 1e-4  # of coqui, whose files do not state it
+    assert read_original(ORIGINAL).fields == {
+        **{"text.dropout": 0.1, "segment_frames": 4},
+        **{"durations.norm_eps": 1e-5, "durations.norm_gain": 1.0},
+    }
+    # Of coqui, whose files do not state them.
+    assert (DurationConfig().norm_eps, DurationConfig().norm_gain) == (1e-4, 0.1)
 
 
 def test_languages_of_the_file_win_over_those_of_the_data(tmp_path):
