@@ -125,11 +125,16 @@ class VITSConverter:
 
         **Arguments:** `reference`, as for `SpeakerEncoder.embed`; `sample_rate`, of arrays, in Hz.
 
-        **Raises:** `ConfigError` for a model that does not read speaker vectors, without a speaker encoder, or for an
-        empty list; otherwise as `SpeakerEncoder.embed`.
+        **Raises:** `ConfigError` for a model that does not read speaker vectors, without a speaker encoder, for an
+        empty list, or for a speaker vector instead of a recording; otherwise as `SpeakerEncoder.embed`.
         """
         if not self._reads_vectors:
             raise ConfigError("The model reads no speaker vectors, so it has no voices of recordings.")
+        if is_speaker_vector(reference, self.config.speaker_channels):
+            raise ConfigError(
+                f"reference has {self.config.speaker_channels} values, as many as a speaker vector of the model; it "
+                "should be a recording. Pass a speaker vector as speaker of speak, or as voice of convert."
+            )
         encoder = self._encoder
         values = list(reference) if several(reference) else [reference]
         if not values:

@@ -309,6 +309,11 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
         ),
         ({"reference": [recording, short], "sample_rate": RATE}, AudioError, "reference 2 is 0.100 s long"),
         ({"reference": []}, ConfigError, "reference is an empty list"),
+        *(
+            ({"reference": vector, **rate}, ConfigError, rf"reference has {size} values.* Pass a .* vector as speaker")
+            for vector in (np.ones(size, np.float32), [1.0] * size)
+            for rate in ({}, {"sample_rate": RATE})
+        ),
     ):
         with pytest.raises(error, match=message):
             model.speak("abc", language="en", **options)
