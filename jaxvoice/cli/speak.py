@@ -82,7 +82,6 @@ class Speak:
         use_compilation_cache()
         from jaxvoice.data import write_wav
         from jaxvoice.pipelines.sources import load_with_method
-        from jaxvoice.pipelines.synthesizer import BLANK
 
         self.check_options(text)
         options: dict[str, Any] = {} if self.vocoder is None else {"vocoder": self.vocoder}
@@ -93,8 +92,7 @@ class Speak:
             speech = self.synthesize(synthesizer, text)
         write_wav(output, speech.audio, speech.sample_rate)
         seconds, frames = len(speech.audio) / speech.sample_rate, speech.mel.shape[1]
-        read = sum(phoneme != BLANK for phoneme in speech.phonemes)
-        kind = "phonemes" if hasattr(synthesizer, "phone_set") else "symbols"
+        read, kind = speech.num_symbols, "phonemes" if hasattr(synthesizer, "phone_set") else "symbols"
         print_text(f"{output}: {seconds:.2f} s of speech from {read} {kind} in {frames} frames")
         if self.plot is not None:
             _plot(speech, self.plot)

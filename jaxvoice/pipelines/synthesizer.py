@@ -56,9 +56,13 @@ class Speech:
     def __repr__(self) -> str:
         seconds = len(self.audio) / self.sample_rate
         return (
-            f"Speech({seconds:.2f} s at {self.sample_rate} Hz, {len(self.phonemes)} phonemes, "
-            f"{self.mel.shape[1]} frames)"
+            f"Speech({seconds:.2f} s at {self.sample_rate} Hz, {self.num_symbols} symbols, {self.mel.shape[1]} frames)"
         )
+
+    @property
+    def num_symbols(self) -> int:
+        """Number of phonemes, or of the symbols of a VITS, without blanks."""
+        return sum(phoneme != BLANK for phoneme in self.phonemes)
 
     @cached_property
     def alignment(self) -> Float32[np.ndarray, "frames phones"]:

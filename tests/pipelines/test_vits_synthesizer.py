@@ -91,6 +91,7 @@ def test_speech_has_the_durations_of_its_symbols(model):
     assert speech.sample_rate == 22050 and speech.audio.dtype == np.float32
     assert len(speech.audio) == 256 * speech.durations.sum() == 256 * speech.mel.shape[1]
     assert "".join(speech.phonemes) == BLANK + "".join(f"{one}{BLANK}" for one in "hello, you.")
+    assert speech.num_symbols == len("hello, you.") and f" {speech.num_symbols} symbols, " in repr(speech)
     assert np.abs(speech.audio).max() > 0
     np.testing.assert_array_equal(speech.alignment.sum(0), speech.durations)
     again = model.speak("Hello, you.", speaker="anna", language="en", seed=1)
