@@ -74,9 +74,10 @@ def test_texts_may_begin_with_a_dash_and_all_references_are_named(place, tmp_pat
         np.testing.assert_allclose(soundfile.read("out.wav", dtype="float32")[0], expected.audio, atol=1e-4)
     assert run("clone", "a.wav", "out.wav", "-you.", *options[:2]) == 2
     assert "OUTPUT is -you." in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        run("clone", "a.wav", "hello", "out.wav", "--sped", "2", *options)
-    assert "--sped" in capsys.readouterr().err
+    for words in (("hello", "out.wav", "--sped", "2"), ("hello", "--sped", "out.wav")):
+        with pytest.raises(SystemExit):
+            run("clone", "a.wav", *words, *options)
+        assert "--sped" in capsys.readouterr().err
 
 
 def test_known_speakers_speak(place, tmp_path, capsys):

@@ -108,7 +108,7 @@ def test_custom_words_and_mode_are_used(speak, synthesizer, tmp_path):
     assert failure.value.code == 2
 
 
-@pytest.mark.parametrize("text", ["-ish", "--- hello", "-5", "--hello", "-fold", "-- and", "- one"])
+@pytest.mark.parametrize("text", ["-ish", "--- hello", "-5", "--hello, you", "-fold", "-- and", "- one"])
 def test_texts_may_begin_with_a_dash(speak, synthesizer, models, tmp_path, text):
     out = tmp_path / "out.wav"
     expected = synthesizer.speak(text, speed=2).audio
@@ -122,10 +122,18 @@ def test_texts_may_begin_with_a_dash(speak, synthesizer, models, tmp_path, text)
 
 
 def test_misspelled_options_are_errors(tmp_path, capsys):
-    for arguments in (["Hello.", "out.wav", "--sped", "2"], ["--sped", "2", "Hello.", "out.wav"]):
-        with pytest.raises(SystemExit):
+    for arguments, wrong in (
+        (["Hello.", "out.wav", "--sped", "2"], "--sped"),
+        (["--sped", "2", "Hello.", "out.wav"], "--sped"),
+        (["Hello.", "--phonmes", "out.wav"], "--phonmes"),
+        (["--phonmes", "out.wav"], "--phonmes"),
+        (["-f", "text.txt", "--sped=2", "out.wav"], "--sped=2"),
+        (["Hello.", "-phonemes", "out.wav"], "-phonemes"),
+    ):
+        with pytest.raises(SystemExit) as failure:
             main(["speak", *arguments, "--model", str(tmp_path)])
-        assert "--sped" in capsys.readouterr().err
+        printed = capsys.readouterr().err
+        assert failure.value.code == 2 and "nrecognized" in printed and wrong in printed
 
 
 def test_plot_is_written(speak, tmp_path, monkeypatch):
