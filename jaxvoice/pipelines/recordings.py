@@ -54,14 +54,19 @@ def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
 
     **Arguments:** `sample_rate` in Hz; `None` for an `Audio` or a file, which contain it; `name`, for messages.
 
-    **Raises:** `AudioError` for a file that `read_audio` does not read, an array without a sample rate, an `Audio` or a
-    file with another one, a rate that is not a whole number of at least 2000 Hz, several channels, integers, NaN, no
-    samples, and digital silence. Warns with `JaxvoiceWarning` about clipped recordings.
+    **Raises:** `AudioError` for another type, a file that `read_audio` does not read, an array without a sample rate,
+    an `Audio` or a file with another one, a rate that is not a whole number of at least 2000 Hz, several channels,
+    integers, NaN, no samples, and digital silence. Warns with `JaxvoiceWarning` about clipped recordings.
     """
     if isinstance(value, Recording):
         return value
     if isinstance(value, str | Path):
         name, value = str(value), read_audio(value)
+    elif not isinstance(value, Audio | list | tuple) and not hasattr(value, "__array__"):
+        raise AudioError(
+            f"{name} has type {type(value).__name__}; it should be the path of a file, an Audio, or an array of shape "
+            "(samples,) with its sample_rate. Pass several recordings as a list."
+        )
     with error_context(name):
         rate = recording_rate(sample_rate, value.sample_rate if isinstance(value, Audio) else None)
         samples = validate_audio(value.samples if isinstance(value, Audio) else value)
@@ -80,6 +85,14 @@ def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
 
 
 def recording_rate(given: Any, own: int | None) -> int:
+    """The sample rate of a recording in Hz.
+
+    **Arguments:** `given`, the argument `sample_rate`, or `None`; `own`, that of the file or `Audio`; `None` for an
+    array.
+
+    **Raises:** `AudioError` if both are `None`, if they differ, or for a rate that is not a whole number of at least
+    2000 Hz.
+    """
     if given is None and own is None:
         raise AudioError("sample_rate is None; it should be the sample rate of the array in Hz.")
     rate = whole_rate("sample_rate", own if given is None else given)

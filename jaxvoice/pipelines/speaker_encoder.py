@@ -22,6 +22,7 @@ from jaxvoice.models.speaker_encoder.embedding import (
     SpeakerNetwork,
     embed_partial,
     in_partials,
+    level_gain,
     partial_windows,
     spread_windows,
     window_length,
@@ -106,10 +107,10 @@ class SpeakerEncoder:
         of these, of any lengths. Channels of files are averaged. Besides a few copies of the recording, the memory does
         not grow with its length.
 
-        **Raises:** `AudioError` for a file that cannot be read, an array without a sample rate, audio that is silent,
-        contains NaN, or is shorter than 0.2 s; `CheckpointError` if the encoder returns NaN or infinity. Warns with
-        `JaxvoiceWarning` about recordings shorter than 1 s, whose embeddings depend on what is said, and about clipped
-        recordings.
+        **Raises:** `AudioError` for another type, a file that cannot be read, an array without a sample rate, audio
+        that is silent, contains NaN, or is shorter than 0.2 s; `CheckpointError` if the encoder returns NaN or
+        infinity. Warns with `JaxvoiceWarning` about recordings shorter than 1 s, whose embeddings depend on what is
+        said, and about clipped recordings.
         """
         if not several(audio):
             return self._embed(read_recording(audio, sample_rate, "audio"))
@@ -119,10 +120,12 @@ class SpeakerEncoder:
     def similarity(self, a: Any, b: Any, sample_rate: float | None = None) -> Any:
         """The cosine of the angle between two embeddings, from -1 to 1.
 
-        **Arguments:** `a` and `b`, recordings as for `embed`, or embeddings: arrays of shape `(dim,)` or `(n, dim)`.
+        **Arguments:** `a` and `b`, recordings as for `embed`, or embeddings: arrays or lists of numbers of shape
+        `(dim,)` or `(n, dim)`, or lists of recordings and embeddings; `sample_rate`, that of recordings that are
+        arrays. Without it, arrays are embeddings.
 
-        **Returns:** a number; for lists or `(n, dim)`, an array with a row for each of `a`, and a column for each of
-        `b`.
+        **Returns:** a number; for several embeddings or recordings, an array with a row for each of `a`, and a column
+        for each of `b`.
 
         **Raises:** `ShapeError` for embeddings with another number of components, whose norm is 0, or with NaN or
         infinity; otherwise as `embed`.
@@ -130,15 +133,30 @@ class SpeakerEncoder:
         first, second = (self._embeddings(value, sample_rate, name) for value, name in ((a, "a"), (b, "b")))
         return cosines(first, second)
 
-    def _embeddings(self, value: Any, sample_rate: float | None, name: str) -> Float32[np.ndarray, "*n dim"]:
-        if isinstance(value, np.ndarray | Array) and (value.ndim == 2 or value.shape == (self.dim,)):
-            if value.shape[-1] != self.dim:
+    def _embeddings(self, value: Any, sample_rate: float | None, name: str) -> Float[np.ndarray, "*n dim"]:
+        if several(value):
+            if not value or not all(isinstance(item, int | float | np.number) for item in value):
+                rows = [self._embedding(item, sample_rate, f"{name}[{place}]") for place, item in enumerate(value)]
+                return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
+            value = np.array(value, np.float64)
+        if isinstance(value, np.ndarray | Array) and value.ndim == 2 and value.shape[1] == self.dim:
+            return np.asarray(value)
+        return self._embedding(value, sample_rate, name)
+
+    def _embedding(self, value: Any, sample_rate: float | None, name: str) -> Float[np.ndarray, " dim"]:
+        """The embedding `value` or that of the recording `value`, called `name` in messages."""
+        if several(value):
+            value = np.array(value)
+        if isinstance(value, np.ndarray | Array):
+            if value.shape == (self.dim,) and jnp.issubdtype(value.dtype, jnp.number):
+                return np.asarray(value)
+            if value.ndim != 1 or sample_rate is None:
                 raise ShapeError(
                     f"{name} has shape {value.shape}; it should have {self.dim} components, the embedding of this "
-                    "encoder. Embeddings of different encoders cannot be compared."
+                    "encoder, or be a recording (samples,) with its sample_rate. Embeddings of different encoders "
+                    "cannot be compared."
                 )
-            return np.asarray(value, np.float32)
-        return self.embed(value, sample_rate)
+        return self._embed(read_recording(value, sample_rate, name))
 
     def _embed(self, recording: Recording) -> Embedding:
         audio = self._prepared(recording)
@@ -223,12 +241,8 @@ def scaled_to_level(
     samples: Float32[np.ndarray, " samples"], config: SpeakerEncoderConfig
 ) -> Float32[np.ndarray, " samples"]:
     """`samples` with the root mean square that `config.level` states; louder ones may keep their level."""
-    if config.level is None:
-        return samples
-    # Without an array of the squares in float64, which has twice the size of a long recording.
-    level = float(np.sqrt(np.einsum("n,n->", samples, samples, dtype=np.float64) / len(samples)))
-    gain = 10 ** (config.level / 20) / max(level, 1e-12)
-    return samples if config.only_raise and gain < 1 else samples * np.float32(gain)
+    gain = level_gain(samples, config)
+    return samples if gain == 1 else samples * np.float32(gain)
 
 
 def _batches(windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

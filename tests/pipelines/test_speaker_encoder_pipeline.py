@@ -117,7 +117,13 @@ def test_similarity_is_the_cosine(encoder):
     assert encoder.similarity(a, 3 * a) == 1.0
     assert encoder.similarity(a, np.array([3, 4, *[0] * 10], np.float32)) == pytest.approx(0.6)
     np.testing.assert_allclose(encoder.similarity(np.stack([a, b]), np.stack([a, b, -a])), [[1, 0, -1], [0, 1, 0]])
+    for several in ([a, b], (a, jnp.asarray(b)), [a.tolist(), b]):
+        np.testing.assert_allclose(encoder.similarity(several, a.tolist()), [1, 0])
     audio = speech(1.2)
+    np.testing.assert_allclose(
+        encoder.similarity([audio, a], [encoder.embed(audio, RATE), a], RATE).diagonal(), 1, atol=1e-6
+    )
+    assert encoder.similarity([], a).shape == (0,)
     assert encoder.similarity(audio, encoder.embed(audio, RATE), RATE) == pytest.approx(1, abs=1e-6)
     assert encoder.similarity([audio], [audio, audio], RATE).shape == (1, 2)
 
@@ -139,6 +145,20 @@ def test_unsuitable_arguments_raise_errors(encoder, tmp_path):
         encoder.embed(speech(0.5), RATE)
     with pytest.raises(ShapeError, match=r"b has shape \(3, 13\); it should have 12 components"):
         encoder.similarity(np.ones(12, np.float32), np.ones((3, 13), np.float32))
+    for value in (np.ones(9), np.ones(9, np.float32), [1.0] * 9, jnp.ones(9)):
+        with pytest.raises(ShapeError, match=r"^a has shape \(9,\); it should have 12 components, .* sample_rate"):
+            encoder.similarity(value, np.ones(12))
+    with pytest.raises(ShapeError, match=r"^b has shape \(1, 2, 12\); it should have 12 components"):
+        encoder.similarity(np.ones(12), np.ones((1, 2, 12)), RATE)
+    with pytest.raises(ShapeError, match=r"^b\[1\] has shape \(13,\); it should have 12 components"):
+        encoder.similarity(np.ones(12), [np.ones(12), np.ones(13)])
+    with pytest.raises(AudioError, match=r"^b is 0\.100 s long"):
+        encoder.similarity(np.ones(12), speech(0.1), RATE)
+    for value, kind in ((None, "NoneType"), ({}, "dict"), (iter(()), "tuple_iterator")):
+        with pytest.raises(AudioError, match=rf"^audio has type {kind}; it should be the path of a file, an Audio"):
+            encoder.embed(value)
+        with pytest.raises(AudioError, match=rf"^a has type {kind}; it should be the path"):
+            encoder.similarity(value, np.ones(12))
     with pytest.raises(ShapeError, match="12 and 13 components"):
         cosines(np.ones(12), np.ones(13))
     with pytest.raises(ShapeError, match="norm of 0"):

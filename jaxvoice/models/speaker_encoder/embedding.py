@@ -33,6 +33,19 @@ def build(config: SpeakerEncoderConfig, *, key: PRNGKeyArray) -> SpeakerNetwork:
     return with_state(model, model.init_state())
 
 
+def level_gain(samples: Float[np.ndarray, " samples"], config: SpeakerEncoderConfig) -> float:
+    """The factor that gives `samples` the root mean square of `config.level`; 1 without a level.
+
+    It is also 1 for louder samples with `config.only_raise`.
+    """
+    if config.level is None:
+        return 1.0
+    # Without an array of the squares in float64, which has twice the size of a long recording.
+    level = float(np.sqrt(np.einsum("n,n->", samples, samples, dtype=np.float64) / len(samples)))
+    gain = 10 ** (config.level / 20) / max(level, 1e-12)
+    return 1.0 if config.only_raise and gain < 1 else gain
+
+
 def window_starts(length: int, window: int, count: int = WINDOWS) -> Int[np.ndarray, " count"]:
     """First positions of `count` windows that are spread evenly over `length` positions, rounded down."""
     return np.floor(np.linspace(0, max(0, length - window), count)).astype(np.int64)

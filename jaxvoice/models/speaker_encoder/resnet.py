@@ -279,6 +279,8 @@ class ResNetSE(Module):
         """The embedding of mels before it is normalised; with `state`, also the running statistics after this batch.
 
         **Arguments:** `count`, the number of valid frames, by default all.
+
+        **Raises:** `ConfigError` if the encoder needs a state or takes none.
         """
         if isinstance(self.bn1, FixedBatchNorm) == (state is not None):
             if state is None:

@@ -25,7 +25,7 @@ from jaxvoice.losses import (
     speaker_classification_loss,
 )
 from jaxvoice.models.speaker_encoder.config import PRESETS, SpeakerEncoderConfig
-from jaxvoice.models.speaker_encoder.embedding import SpeakerNetwork, build
+from jaxvoice.models.speaker_encoder.embedding import SpeakerNetwork, build, level_gain
 from jaxvoice.models.speaker_encoder.family import FAMILY
 from jaxvoice.models.speaker_encoder.front_end import BUFFERS
 from jaxvoice.models.speaker_encoder.resnet import ResNetSE, with_state, without_state
@@ -262,10 +262,7 @@ def training_store(store: Store, config: SpeakerEncoderConfig) -> Store:
         return store
     gains = np.asarray(store["gain"], np.float32).copy()
     for row in range(len(store)):
-        level = float(np.sqrt(np.mean(np.square(store.waveform(row), dtype=np.float64))))
-        gain = 10 ** (config.level / 20) / max(level, 1e-12)
-        if not (config.only_raise and gain < 1):
-            gains[row] *= gain
+        gains[row] *= level_gain(store.waveform(row), config)
     return store.with_columns(gain=gains)
 
 

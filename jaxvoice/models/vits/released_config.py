@@ -7,9 +7,7 @@ from typing import Any
 
 from jaxvoice.config import format_value, from_dict, parse_json, read_text
 from jaxvoice.errors import CheckpointError, ConfigError
-from jaxvoice.models.checkpoint_layout import (
-    Checkpoint,
-)
+from jaxvoice.models.checkpoint_layout import Checkpoint
 from jaxvoice.models.hifigan.config import GeneratorConfig
 from jaxvoice.models.hifigan.recognition import rates_of_kernels
 from jaxvoice.models.vits.config import (

@@ -120,7 +120,15 @@ def _evaluate(
     durations = alignment_search(scores, token_count=inputs.token_count, frame_count=inputs.frame_count)
     mean, log_std = (expand(x, durations, encoded.z_p.shape[1]) for x in prior)
 
-    def of_row(mel, target, z_p, log_q, mean, log_p, count):
+    def of_row(
+        mel: Float[Array, "frames mels"],
+        target: Float[Array, "frames mels"],
+        z_p: Float[Array, "frames channels"],
+        log_q: Float[Array, "frames channels"],
+        mean: Float[Array, "frames channels"],
+        log_p: Float[Array, "frames channels"],
+        count: Int[Array, ""],
+    ) -> Float[Array, " 2"]:
         mask = length_mask(count, target.shape[0])
         distance = masked_mean(jnp.abs(mel - target), jnp.broadcast_to(mask[:, None], target.shape))
         return jnp.stack([distance, kl_loss(z_p, log_q, mean, log_p, mask=mask)])
