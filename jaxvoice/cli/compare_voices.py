@@ -20,9 +20,9 @@ class CompareVoices:
     scale: both can be measured with recordings of known speakers. The result is no proof of identity.
     """
 
-    a: Annotated[Path, tyro.conf.Positional]
+    a: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
     """A recording (WAV, FLAC, OGG, MP3), or a folder with recordings of one speaker, whose embeddings are averaged."""
-    b: Annotated[Path, tyro.conf.Positional]
+    b: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
     """A recording or a folder, as A."""
     model: str
     """Speaker encoder: model folder, run folder, or Hub id (owner/name)."""

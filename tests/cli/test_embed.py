@@ -88,6 +88,13 @@ def test_similarity_of_two_voices_is_printed(place, capsys):
     assert float(capsys.readouterr().out) == pytest.approx(expected, abs=1e-4)
 
 
+def test_help_names_both_voices(capsys):
+    with pytest.raises(SystemExit):
+        run("compare-voices", "--help")
+    lines = [line.strip(" │") for line in capsys.readouterr().out.splitlines()]
+    assert [line.split()[0] for line in lines if line.startswith(("A ", "B "))] == ["A", "B"]
+
+
 def test_wrong_arguments_are_errors(place, tmp_path, capsys):
     file, model = place / "corpus" / "bert" / "0.wav", ("--model", place / "model")
     for arguments, message in (
