@@ -1,4 +1,4 @@
-"""The voice of a speaker for voice conversion, and its file."""
+"""The voice of a speaker for voice conversion and text to speech, and its file."""
 
 import json
 import sys
@@ -14,16 +14,19 @@ from jaxvoice.config import format_value, from_dict, read_json, to_dict
 from jaxvoice.dsp.pitch import PitchStatistics
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.weights.file_writing import atomic_write
-from jaxvoice.weights.schemas import current_schema, migrate, with_schema_number
+from jaxvoice.weights.schemas import migrate, with_schema_number
 
 VOICE_SUFFIX = ".json"
 """The suffix of voice files."""
+_KIND = "speaker"  # marks voice files, those of all families; until schema 2 "hifivc"
+_FIRST_SCHEMA = 2  # older files identify the model by another hash
 _LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, eq=False)
 class Voice:
-    """The voice of a speaker, computed from recordings by `VoiceConverter.encode_voice`.
+    """The voice of a speaker, computed from recordings by the `encode_voice` of a `VoiceConverter` or of a
+    `VITSSynthesizer`.
 
     **Raises:** `ConfigError` for an embedding that is not one axis of finite numbers, or another invalid value.
     """
@@ -71,7 +74,7 @@ class Voice:
         if path.suffix.lower() != VOICE_SUFFIX:
             raise ConfigError(f"path is {path}; it should end in {VOICE_SUFFIX}, the suffix of voice files.")
         table = {
-            "voice": "hifivc",
+            "voice": _KIND,
             "model": self.model,
             "seconds": self.seconds,
             "references": self.references,
@@ -92,10 +95,10 @@ class Voice:
         if not path.is_file():
             raise CheckpointError(f"{path} is missing or is not a file; pass a file that Voice.save wrote.")
         table = read_json(path)
-        if not isinstance(table, dict) or table.get("voice") != "hifivc":
+        if not isinstance(table, dict) or table.get("voice") not in (_KIND, "hifivc"):
             raise CheckpointError(f"{path} contains no voice; pass a file that Voice.save or jaxvoice voice wrote.")
         migrated = migrate("voice", table, str(path))
-        if migrated.schema < current_schema("voice"):
+        if migrated.schema < _FIRST_SCHEMA:
             raise CheckpointError(
                 f"{path} was written by an older version, which identified models in another way; write it again from "
                 "the recordings with jaxvoice voice."

@@ -127,6 +127,7 @@ MIGRATIONS: dict[FileKind, tuple[Migration, ...]] = {
     "voice": (
         Migration("voices contain the number of their schema"),
         Migration("the hash of the model is that of named settings and weights; Voice.load refuses older ones"),
+        Migration("voice is 'speaker' in the files of all families", lambda table: {**table, "voice": "speaker"}),
     ),
 }
 """For each kind of file, the steps from schema 0 to 1, from 1 to 2, and so on."""

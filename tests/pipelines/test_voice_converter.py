@@ -178,7 +178,11 @@ def test_voices_are_saved_exactly(voice, tmp_path):
     assert again.embedding.dtype == np.float32 and not again.embedding.flags.writeable
     fields = ("pitch", "seconds", "references", "model")
     assert [getattr(again, name) for name in fields] == [getattr(voice, name) for name in fields]
-    assert json.loads((tmp_path / "voice.json").read_text())["schema"] == 2
+    assert json.loads((tmp_path / "voice.json").read_text())["schema"] == 3
+    # Earlier files had the name of one family, also those of other families.
+    earlier = json.loads((tmp_path / "voice.json").read_text()) | {"voice": "hifivc", "schema": 2}
+    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+    np.testing.assert_array_equal(Voice.load(tmp_path / "earlier.json").embedding, voice.embedding)
     without = dataclasses.replace(voice, pitch=None)
     without.save(str(tmp_path / "without.json"))
     assert Voice.load(tmp_path / "without.json").pitch is None
@@ -198,7 +202,7 @@ def test_invalid_voice_files(voice, tmp_path):
     table = json.loads(path.read_text())
     for change, error, message in [
         ({"voice": None}, CheckpointError, "contains no voice"),
-        ({"schema": 99}, CheckpointError, "the schema of .* is 99; it should be at most 2"),
+        ({"schema": 99}, CheckpointError, "the schema of .* is 99; it should be at most 3"),
         ({"schema": 1}, CheckpointError, "written by an older version, .* write it again from the recordings"),
         ({"embedding": [10**400]}, ConfigError, "is not a complete voice"),
         ({"embedding": [True, 1.0]}, ConfigError, "it should be a list of numbers"),
