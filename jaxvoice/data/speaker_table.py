@@ -117,11 +117,16 @@ class SpeakerTable:
         repetitions; by default, the first are taken.
 
         **Raises:** `DataError` for an unknown speaker, with the nearest names, or if there are fewer clips than
-        `count`; `ConfigError` for a `count` below 1.
+        `count`; `ConfigError` for a `count` that is not a whole number of at least 1, or a `seed` that is not one of at
+        least 0.
         """
         rows = self._rows_of(speaker)
-        if count is not None and count < 1:
-            raise ConfigError(f"count is {count}; it should be at least 1.")
+        for name, number, least in (("count", count, 1), ("seed", seed, 0)):
+            whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+            if number is not None and (not whole or number < least):
+                raise ConfigError(
+                    f"{name} is {format_value(number)}; it should be None or a whole number of at least {least}."
+                )
         if seed is not None:
             rows = np.random.default_rng(seed).choice(rows, len(rows) if count is None else count)
         elif count is not None:
@@ -162,8 +167,8 @@ class SpeakerTable:
 
         Files of torch are pickles; they are read without executing code.
 
-        **Raises:** `DataError` for files of another kind, a clip that occurs twice, or embeddings of different sizes;
-        `ConfigError` or `CheckpointError` for files that cannot be read.
+        **Raises:** `DataError` for files of another kind, a clip that occurs twice, embeddings of different sizes, or
+        NaN or infinity; `ConfigError` or `CheckpointError` for files that are missing or cannot be read.
         """
         if not paths:
             raise DataError("No file is given; pass at least one file of embeddings.")
@@ -220,7 +225,15 @@ def _from_table(table: Any, path: Path, array: Any) -> SpeakerTable:
             f"The embeddings of {one!r} and {other!r} in {path} have {first} and {second} components; they should be "
             "of one encoder."
         )
-    return SpeakerTable(tuple(table), tuple(entry["name"] for entry in table.values()), np.stack(vectors))
+    return _checked(tuple(table), tuple(entry["name"] for entry in table.values()), np.stack(vectors), path)
+
+
+def _checked(clips: tuple[str, ...], speakers: tuple[str, ...], embeddings: Any, path: Path) -> SpeakerTable:
+    """The table in the file `path`, which errors name."""
+    try:
+        return SpeakerTable(clips, speakers, embeddings)
+    except DataError as failure:
+        raise DataError(f"{path}: {failure}") from failure
 
 
 def _vector(value: Any, where: str) -> Float32[np.ndarray, " dim"]:
@@ -243,8 +256,10 @@ def _read_npz(path: Path) -> SpeakerTable:
             if missing:
                 raise DataError(f"{path} lacks the arrays {', '.join(missing)}; write it with SpeakerTable.save.")
             clips, speakers, embeddings = (stored[name] for name in _NPZ)
-    except (OSError, ValueError, zipfile.BadZipFile) as failure:
+    except OSError as failure:
+        raise ConfigError(f"{path} cannot be read ({failure.strerror or failure}); check the path.") from failure
+    except (ValueError, zipfile.BadZipFile) as failure:
         raise DataError(f"{path} cannot be read ({failure}); write it again with SpeakerTable.save.") from failure
     if clips.dtype.kind != "U" or speakers.dtype.kind != "U" or embeddings.dtype.kind != "f":
         raise DataError(f"The arrays in {path} have other types than SpeakerTable.save writes; write it again.")
-    return SpeakerTable(tuple(clips.ravel().tolist()), tuple(speakers.ravel().tolist()), embeddings)
+    return _checked(tuple(clips.ravel().tolist()), tuple(speakers.ravel().tolist()), embeddings, path)

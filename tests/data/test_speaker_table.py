@@ -91,8 +91,9 @@ def test_unknown_names_are_errors_with_the_nearest(table):
         table["zzz"]
     with pytest.raises(DataError, match="count is 3, but 'VCTK_p225' has 2 clips"):
         table.mean("VCTK_p225", count=3)
-    with pytest.raises(ConfigError, match="count is 0"):
-        table.mean("VCTK_p225", count=0)
+    for name, value in (("count", 0), ("count", 1.5), ("count", True), ("seed", -1), ("seed", "a")):
+        with pytest.raises(ConfigError, match=rf"^{name} is {value!r}; it should be None or a whole number of at"):
+            table.mean("VCTK_p225", **{name: value})
 
 
 def test_invalid_tables_are_errors():
@@ -113,7 +114,7 @@ def test_invalid_tables_are_errors():
         ({"a": {"name": "s"}}, "the embedding of 'a' in .* is None; it should be a list of numbers"),
         ({"a": {"name": "s", "embedding": [1, "2"]}}, "it should be a list of numbers"),
         ({"a": {"name": "s", "embedding": []}}, "it should have one axis"),
-        ({"a": {"name": "s", "embedding": [1e99]}}, "contains NaN or infinity"),
+        ({"a": {"name": "s", "embedding": [1e99]}}, r"speakers.json: The embedding of 'a' contains NaN or infinity"),
         (
             {"a": {"name": "s", "embedding": [1, 2]}, "b": {"name": "s", "embedding": [1, 2, 3]}},
             "The embeddings of 'a' and 'b' in .* have 2 and 3 components",
@@ -136,6 +137,12 @@ def test_other_files_are_errors(table, tmp_path, capsys):
     with pytest.raises((RefusedError, CheckpointError)):
         SpeakerTable.load(tmp_path / "hostile.pth")
     assert "executed" not in capsys.readouterr().out
+    for name in ("missing.npz", "missing.json"):
+        with pytest.raises(ConfigError, match=rf"{name} cannot be read \(No such file .*\); check the path"):
+            SpeakerTable.load(tmp_path / name)
+    (tmp_path / "text.npz").write_text("text")
+    with pytest.raises(DataError, match=r"text.npz cannot be read .* write it again with SpeakerTable.save"):
+        SpeakerTable.load(tmp_path / "text.npz")
     np.savez(tmp_path / "other.npz", clips=np.array(["a"]))
     with pytest.raises(DataError, match="lacks the arrays speakers, embeddings"):
         SpeakerTable.load(tmp_path / "other.npz")

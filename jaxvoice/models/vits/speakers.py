@@ -1,7 +1,7 @@
 """The speakers of a VITS: names with ids or vectors, in files beside the weights. Does not import jax."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,11 @@ def speakers_beside(folder: Path, config: VITSConfig) -> dict[str, bytes]:
         raise CheckpointError(f"{path} contains a name that is not valid text ({failure.reason}).") from failure
 
 
+def _check_names(names: Iterable[Any], path: Path) -> None:
+    if "" in names:
+        raise CheckpointError(f"{path} contains a speaker whose name is ''; every speaker should have a name. Add one.")
+
+
 def _read_ids(path: Path, config: VITSConfig) -> dict[str, int]:
     """The ids in a file of coqui, `{name: id}`."""
     if path.suffix == ".json":
@@ -92,6 +97,7 @@ def _read_ids(path: Path, config: VITSConfig) -> dict[str, int]:
             "file of these weights, or remove it: the names are then the ids."
         )
     assert isinstance(table, Mapping)
+    _check_names(table, path)
     return {str(name): number for name, number in sorted(table.items(), key=lambda item: item[1])}
 
 
@@ -102,6 +108,7 @@ def _read_vectors(path: Path, config: VITSConfig) -> dict[str, Float32[np.ndarra
             f"{path} contains vectors of {table.dim} numbers; they should have {config.speaker_channels}, the size of "
             "the speaker vectors of this model. Compute them with the speaker encoder of the model."
         )
+    _check_names(table.names, path)
     vectors = {name: table.mean(name) for name in table.names}
     for name, vector in vectors.items():
         if not np.any(vector):

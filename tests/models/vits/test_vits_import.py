@@ -237,11 +237,21 @@ def test_speaker_files_of_other_models_raise_errors(tmp_path, original):
     (bundle / "speakers.json").write_text(json.dumps(clips), encoding="utf-8")
     with pytest.raises(DataError, match=r"vector of the speaker 'p1' in .* contains only zeros"):
         jaxvoice.import_model(bundle, tmp_path / "model")
+    for clip, message in (
+        ({"name": "p1", "embedding": [float("nan")] * 10}, r"speakers.json: The embedding of 'a' contains NaN"),
+        ({"name": "", "embedding": [1.0] * 10}, r"speakers.json contains a speaker whose name is ''"),
+    ):
+        (bundle / "speakers.json").write_text(json.dumps({"a": clip}), encoding="utf-8")
+        with pytest.raises((CheckpointError, DataError), match=message):
+            jaxvoice.import_model(bundle, tmp_path / "model")
     original_checkpoint(tmp_path, original[0], discriminators=False)
     for ids in ('{"a": 0, "b": 1, "c": 3}', '{"a": 0, "b": 1, "c": 1}', '{"a": 0, "b": 2}', "{}", "[0, 1, 2]"):
         (tmp_path / "speaker_ids.json").write_text(ids, encoding="utf-8")
         with pytest.raises(CheckpointError, match=r"each of the ids from 0 to 2 to one name, because the model has 3"):
             jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
+    (tmp_path / "speaker_ids.json").write_text('{"a": 0, "": 1, "c": 2}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"speaker_ids.json contains a speaker whose name is ''; every speaker"):
+        jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
     ids = {"b": 2, "c": 1, "a": 0}
     (tmp_path / "speaker_ids.json").write_text(json.dumps(ids), encoding="utf-8")
     jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
