@@ -241,8 +241,17 @@ def find_initial_model(experiment: Experiment) -> Path | None:
         ) from failure
 
 
-def initial_network(experiment: Experiment, family: Family, config: Any) -> Any:
+def initial_network(
+    experiment: Experiment,
+    family: Family,
+    config: Any,
+    *,
+    adapt: Callable[[Any, Any, Path], tuple[Any, Any]] | None = None,
+) -> Any:
     """The network of `--init-from` for a new run; `None` without the flag, and for a resumed run.
+
+    **Arguments:** `adapt`, returns the network and the configuration to use for those in a model folder; by default,
+    they are used as they are.
 
     **Raises:** `CheckpointError` if there is no model, or if its configuration is not `config`.
     """
@@ -251,6 +260,8 @@ def initial_network(experiment: Experiment, family: Family, config: Any) -> Any:
         return None
     folder = model_folder(source)
     network, stored = family.load_network(folder)
+    if adapt is not None:
+        network, stored = adapt(network, stored, folder)
     lines = differences(stored, config, "--model.")
     if lines:
         raise CheckpointError(

@@ -11,16 +11,16 @@ import numpy as np
 import tyro
 
 from experiments import common
-from jaxvoice.config import from_dict
+from jaxvoice.config import from_dict, list_names
 from jaxvoice.data import Corpus, Store, WeightedBuckets, load_store, preflight, write_wav
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.vits import FAMILY, VITSDiscriminators
+from jaxvoice.models.vits import FAMILY, VITS, VITSDiscriminators
 from jaxvoice.models.vits.columns import training_sampler
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.speakers import read_speakers
 from jaxvoice.models.vits.training import TrainingConfig, VITSState, VITSTask
 from jaxvoice.models.vits.validation import METRICS
-from jaxvoice.models.vits.warm_start import load_discriminators
+from jaxvoice.models.vits.warm_start import load_discriminators, with_table
 from jaxvoice.pipelines import VITSSynthesizer
 from jaxvoice.text.symbol_texts import check_characters, texts_to_symbols
 from jaxvoice.training.logging import print_once
@@ -123,10 +123,24 @@ def sampler(experiment: Experiment, store: Store, model: VITSConfig, **options: 
 def initial_state(experiment: Experiment, task: VITSTask) -> Callable[[], VITSState] | None:
     """Makes the state with the networks of `--init-from`; `None` without the flag.
 
-    Discriminators that the model folder does not contain are new.
+    Discriminators that the model folder does not contain are new. A table of speakers has the rows of the initial model
+    for speakers of the same names, and new rows for all others, which are printed.
     """
-    model = task.config.model
-    network = common.initial_network(experiment, FAMILY, model)
+    model, seed = task.config.model, jax.random.key(experiment.loop.seed)
+
+    def with_own_table(network: VITS, stored: VITSConfig, folder: Path) -> tuple[VITS, VITSConfig]:
+        speakers = {name: row for name, row in task.speakers.items() if isinstance(row, int)}
+        names = read_speakers(folder, stored).ids
+        if not speakers or not names or names == speakers:
+            return network, stored
+        network, new = with_table(network, names, speakers, key=seed)
+        print_once(
+            f"speakers of the initial model that keep their rows: {len(speakers) - len(new)} of {len(names)}"
+            + (f"; speakers with new, random rows: {list_names(new)}" if new else "")
+        )
+        return network, network.config
+
+    network = common.initial_network(experiment, FAMILY, model, adapt=with_own_table)
     source = common.find_initial_model(experiment)
     if network is None or source is None:
         return None
@@ -135,8 +149,7 @@ def initial_state(experiment: Experiment, task: VITSTask) -> Callable[[], VITSSt
         print_once("the initial model has no discriminators, so they are new; quality may drop until they are trained")
 
     def make() -> VITSState:
-        key = jax.random.key(experiment.loop.seed)
-        return task.state_of(network, stored or VITSDiscriminators(model.discriminators, key=key))
+        return task.state_of(network, stored or VITSDiscriminators(model.discriminators, key=seed))
 
     return make
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -9,16 +10,20 @@ import pytest
 from experiments import common, speaker_encoder, vits, vits_ljspeech, yourtts_vctk
 from jaxvoice.config import to_dict
 from jaxvoice.data import read_audio, write_wav
-from jaxvoice.errors import ConfigError, DataError, TextError
+from jaxvoice.errors import CheckpointError, ConfigError, DataError, TextError
 from jaxvoice.models import vits as models
 from jaxvoice.models.speaker_encoder import FAMILY as ENCODER_FAMILY, build
+from jaxvoice.models.vits.training import VITSTask
+from jaxvoice.models.vits.weights import vits_shapes
 from jaxvoice.pipelines import VITSSynthesizer
 from jaxvoice.pipelines.synthesizer import BLANK
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training import parallel
 from jaxvoice.training.run_folder import RunFolder
+from jaxvoice.weights import load_state, named_arrays
 from tests.experiments import command_lines
 from tests.models.speaker_encoder.small import SMALL as ENCODER
+from tests.models.vits.released import random_arrays
 from tests.models.vits.small import SMALL
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -199,6 +204,45 @@ def test_tables_have_a_row_for_each_speaker_of_the_corpus(tones, tmp_path):
     tones.write_text("".join(f"{path}\t{text}\n" for path, _, text in rows), encoding="utf-8")
     with pytest.raises(DataError, match="have no speaker"):
         vits_ljspeech.find_texts(given)
+
+
+def test_initial_models_of_other_speakers_give_rows_by_name(tmp_path, capsys, monkeypatch):
+    # Neither optimisers nor discriminators are made.
+    monkeypatch.setattr(VITSTask, "state_of", lambda task, generator, discriminators: generator)
+    monkeypatch.setattr(vits, "load_discriminators", lambda folder, model: "those of the model")
+    stored, model = (replace(MODEL, num_speakers=number, languages=()) for number in (3, 2))
+    arrays = random_arrays(vits_shapes(stored))
+    network = load_state(eqx.filter_eval_shape(models.VITS, stored, key=jax.random.key(0)), arrays)
+    models.FAMILY.save_network(tmp_path / "model", network, stored)
+    (tmp_path / "model" / "speakers.json").write_text('{"c": 0, "b": 1, "x": 2}', encoding="utf-8")
+    given = small(vits_ljspeech.default_experiment("tiny"), model, None, tmp_path / "run")
+    given = replace(given, init_from=tmp_path / "model")
+
+    def table(speakers):
+        config = replace(given.training, model=replace(model, num_speakers=len(speakers)))
+        task = VITSTask(config, steps_per_epoch=1, speakers=speakers)
+        make = vits.initial_state(given, task)
+        assert make is not None
+        generator = make()
+        assert generator.config == config.model
+        for name, array in named_arrays(generator).items():
+            if name != "emb_g.weight":
+                np.testing.assert_array_equal(array, arrays[name])
+        return np.asarray(generator.emb_g.weight)
+
+    rows = arrays["emb_g.weight"]
+    found = table({"a": 0, "b": 1})
+    np.testing.assert_array_equal(found[1], rows[1])
+    assert not np.isclose(found[0], rows).any()
+    printed = capsys.readouterr().out
+    assert "keep their rows: 1 of 3; speakers with new, random rows: 'a'\n" in printed
+    # The same number of speakers, in another order.
+    np.testing.assert_array_equal(table({"b": 0, "c": 1, "x": 2}), rows[[1, 0, 2]])
+    assert "keep their rows: 3 of 3\n" in capsys.readouterr().out
+    np.testing.assert_array_equal(table({"c": 0, "b": 1, "x": 2}), rows)
+    assert "keep their rows" not in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match=r"--model.speaker_channels: 12 != 0.*Set these flags"):
+        vits.initial_state(given, VITSTask(replace(given.training, model=ONE_VOICE), steps_per_epoch=1))
 
 
 def test_presets_of_other_models_are_refused(capsys):

@@ -140,6 +140,8 @@ class VITSTask(Task):
     - `validation`: evaluates the networks; without it, `validate` returns no metrics.
     - `inherited_info`: metadata of the initial model, such as its licence, that is copied into model folders.
 
+    **Attributes:** `config`, `steps_per_epoch`, `speakers` and `validation`, as given.
+
     **Raises:** `ConfigError` for a speaker consistency loss without an encoder, or with one that reads mels, or whose
     input is longer than the segments; or for `speakers` that do not match the table of the model.
     """
@@ -160,10 +162,10 @@ class VITSTask(Task):
     ):
         self.config, self.mel = config, config.model.mel
         self.steps_per_epoch, self.validation = steps_per_epoch, validation
-        self._inherited_info, self._speakers = dict(inherited_info or {}), dict(speakers or {})
+        self._inherited_info, self.speakers = dict(inherited_info or {}), dict(speakers or {})
         self._speaker_encoder = speaker_encoder
-        ids, rows = sorted(v for v in self._speakers.values() if isinstance(v, int)), config.model.num_speakers
-        if rows and self._speakers and ids != list(range(rows)):
+        ids, rows = sorted(v for v in self.speakers.values() if isinstance(v, int)), config.model.num_speakers
+        if rows and self.speakers and ids != list(range(rows)):
             raise ConfigError(
                 f"speakers has {len(ids)} names; it should give each of the ids from 0 to {rows - 1} to one name, "
                 f"because model.num_speakers is {rows}."
@@ -286,8 +288,8 @@ class VITSTask(Task):
         if self._speaker_encoder is not None and not self.config.model.num_speakers:
             encoder = self._speaker_encoder
             speaker_encoders.FAMILY.save_network(folder / _ENCODER_FOLDER, encoder, encoder.config)
-        if self._speakers:
-            table = {name: _speaker_json(name, value) for name, value in self._speakers.items()}
+        if self.speakers:
+            table = {name: _speaker_json(name, value) for name, value in self.speakers.items()}
             text = json.dumps(table, ensure_ascii=False) + "\n"
             (folder / SPEAKERS_FILE).write_text(text, encoding="utf-8")
 
