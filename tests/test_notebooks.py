@@ -96,13 +96,28 @@ def executed(name: str, folder: Path, **variables: str) -> tuple[dict[str, str],
     return streams, [output["data"] for output in outputs if output["output_type"] == "display_data"]
 
 
+def players(shown: list[Any]) -> int:
+    """Number of outputs in which audio is played."""
+    return sum("<audio" in "".join(data.get("text/html", "")) for data in shown)
+
+
+def pictures(shown: list[Any]) -> int:
+    return sum("image/png" in data for data in shown)
+
+
+def losses_of(streams: dict[str, str], name: str) -> list[float]:
+    """The values of a loss in the lines of a training, none of which may be NaN."""
+    assert "nan" not in streams["stdout"]
+    found = re.findall(rf"^step .* {name} ([\d.]+)", streams["stdout"], flags=re.MULTILINE)
+    return [float(loss) for loss in found]
+
+
 def test_vocoder_notebook_runs_without_a_trained_model(tmp_path: Path):
     streams, shown = executed("vocoder.ipynb", tmp_path)
-    players = ["".join(data["text/html"]) for data in shown if "text/html" in data]
     assert "this model has random weights" in streams["stdout"]
     assert streams["stderr"] == ""
-    assert sum("image/png" in data for data in shown) == 1  # the three mels
-    assert len(players) == 3 and all("<audio" in player for player in players)
+    assert pictures(shown) == 1  # the three mels
+    assert players(shown) == sum("text/html" in data for data in shown) == 3
 
 
 def test_archive_notebook_runs(tmp_path: Path):
@@ -113,7 +128,7 @@ def test_archive_notebook_runs(tmp_path: Path):
     assert "--- scripted: a silent input gives [[0.0, 0.0, 0.0, 0.0]]" in streams["stdout"]
     assert streams["stdout"].count("zeros_like") == 1  # the branch that the trace has lost
     assert streams["stderr"] == ""
-    assert sum("image/png" in data for data in shown) == 1
+    assert pictures(shown) == 1
 
 
 @pytest.mark.slow
@@ -124,9 +139,9 @@ def test_rave_notebook_runs_without_a_trained_model(tmp_path: Path):
     assert [values for values, _ in changes] == ["", "'early': 0.5", "'middle': -2", "'noise': 1", "'weights': 1"]
     assert float(changes[0][1]) == 0 and all(float(change) > 0 for _, change in changes[1:])
     assert streams["stderr"] == ""
-    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 14
+    assert players(shown) == 14
     # Five activations of the encoder, six of the decoder, norms and kernels of eleven layers, and similarities.
-    assert sum("image/png" in data for data in shown) == 5 + 6 + 2 * 11 + 1
+    assert pictures(shown) == 5 + 6 + 2 * 11 + 1
     for number in (1, 2, 3, 4, 5):
         assert re.search(rf"^square\S* +pow_{number} ", streams["stdout"], flags=re.MULTILINE)
     rates = re.findall(r"^\S+ \(\d+, \d+\) (\d+) Hz$", streams["stdout"], flags=re.MULTILINE)
@@ -140,25 +155,23 @@ def test_rave_notebook_runs_without_a_trained_model(tmp_path: Path):
 @pytest.mark.slow
 def test_rave_notebook_trains_a_model(tmp_path: Path):
     streams, shown = executed("rave.ipynb", tmp_path)
-    assert "nan" not in streams["stdout"]
     assert re.fullmatch(r"jaxvoice: warning: The model in \S+ was trained for 300 steps only .*\n", streams["stderr"])
-    losses = [float(loss) for loss in re.findall(r"^step .* generator ([\d.]+)", streams["stdout"], flags=re.MULTILINE)]
+    losses = losses_of(streams, "generator")
     assert len(losses) >= 3 and losses[-1] < losses[0]
     assert "66150 samples, latents (16, 259), 66304 decoded samples" in streams["stdout"]
     sizes = [int(size) for size in re.findall(r"of the variance: (\d+) of 16 components", streams["stdout"])]
     assert len(sizes) == 4 and sizes == sorted(sizes) and sizes[0] < 16
     error = re.search(r"largest difference from the offline result: (\S+) of its peak", streams["stdout"])
     assert error and float(error[1]) < 1e-3
-    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 7
-    assert sum("image/png" in data for data in shown) == 5
+    assert players(shown) == 7
+    assert pictures(shown) == 5
 
 
 @pytest.mark.slow
 def test_vits_notebook_trains_a_model(tmp_path: Path):
     streams, shown = executed("vits.ipynb", tmp_path)
-    assert "nan" not in streams["stdout"]
     assert re.search(r"The model in \S+ was trained for 400 steps only", streams["stderr"])
-    losses = [float(loss) for loss in re.findall(r"^step .* mel_l1 ([\d.]+)", streams["stdout"], flags=re.MULTILINE)]
+    losses = losses_of(streams, "mel_l1")
     assert len(losses) == 8 and losses[-1] < losses[0]
     rows = re.findall(r"^(\w+) +\S+: (\S+) s, standard deviation (\S+) s$", streams["stdout"], flags=re.MULTILINE)
     deviations = [float(deviation) for name, _, deviation in rows if name == "duration_noise_scale"]
@@ -168,8 +181,8 @@ def test_vits_notebook_trains_a_model(tmp_path: Path):
     cosines = re.findall(r"cosine with (\w+) (\S+), cosine with (\w+) (\S+)$", streams["stdout"], re.MULTILINE)
     source, _, target = [(float(first), float(second)) for _, first, _, second in cosines]
     assert source[0] > source[1] and target[1] > target[0]  # recordings are near the voices of their speakers
-    assert sum("image/png" in data for data in shown) == 7
-    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 10
+    assert pictures(shown) == 7
+    assert players(shown) == 10
 
 
 @pytest.mark.slow
@@ -179,7 +192,7 @@ def test_hifigan_notebook_runs_without_a_trained_model(tmp_path: Path):
     changes = re.findall(r"changes the audio by ([\d.]+) of its peak", streams["stdout"])
     assert float(changes[0]) == 0 and len(changes) == 5 and all(float(change) > 0 for change in changes[1:])
     assert streams["stderr"] == ""
-    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 13
+    assert players(shown) == 13
 
 
 @pytest.mark.slow
@@ -206,7 +219,7 @@ def test_frozen_encoder_notebook_runs(tmp_path: Path):
         ("frozen", True),
         ("detached", False),
     ]
-    assert streams["stderr"] == "" and sum("image/png" in data for data in shown) == 1
+    assert streams["stderr"] == "" and pictures(shown) == 1
 
 
 def test_tts_notebook_runs(tmp_path: Path):
@@ -228,8 +241,8 @@ def test_tts_notebook_runs(tmp_path: Path):
     before, after = map(int, re.findall(r"AA1: (\d+) -> (\d+) frames", streams["stdout"])[0])
     assert after == 4 * before
     assert streams["stderr"] == ""
-    assert sum("image/png" in data for data in shown) == 2  # alignment with mel, weights
-    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 3
+    assert pictures(shown) == 2  # alignment with mel, weights
+    assert players(shown) == 3
 
 
 def test_voice_conversion_notebook_runs(tmp_path: Path):
@@ -239,8 +252,8 @@ def test_voice_conversion_notebook_runs(tmp_path: Path):
     assert "annie, antonio" in streams["stdout"] and "Voice(2 recordings, " in streams["stdout"]
     medians = dict(re.findall(r"^(\S.*?) +median +(\d+) Hz", streams["stdout"], flags=re.MULTILINE))
     assert list(medians) == ["source", "pitch match", "pitch keep", "pitch 5"] and int(medians["source"]) > 60
-    assert sum("image/png" in data for data in shown) == 3  # mels, F0, speaker vectors
-    assert sum("<audio" in "".join(data.get("text/html", "")) for data in shown) == 3
+    assert pictures(shown) == 3  # mels, F0, speaker vectors
+    assert players(shown) == 3
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
