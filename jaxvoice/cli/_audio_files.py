@@ -1,10 +1,10 @@
 """Shared by the commands that convert audio files one by one: names of outputs, and the loop over the inputs."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from jaxvoice.cli._setup import check_folder, make_folder
+from jaxvoice.cli._setup import check_folder, make_folder, option_names
 from jaxvoice.console import print_message, print_text, with_flag
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError
 
@@ -15,6 +15,35 @@ if TYPE_CHECKING:
 _FILE_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".npy", ".npz", ".pt", ".pth"}
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 """The suffixes of the audio files of a folder."""
+
+
+class FileCommand(Protocol):
+    """A command that converts files one by one, with the options of `convert_files`."""
+
+    @property
+    def subtype(self) -> Literal["pcm16", "float"]:
+        """The format of the samples of WAV files."""
+        ...
+
+    @property
+    def debug(self) -> bool:
+        """Whether the first error is raised."""
+        ...
+
+
+def split_output(paths: Sequence[Path], name: str, hint: str = "") -> tuple[list[Path], Path]:
+    """The inputs and the output of `paths`, the positional arguments of a command.
+
+    **Arguments:** `name` of the inputs in the help of the command; `hint`, a sentence for the error.
+
+    **Raises:** `ConfigError` for fewer than two paths.
+    """
+    if len(paths) < 2:
+        raise ConfigError(
+            f"The number of paths is {len(paths)}; it should be at least 2: one or more {name}, followed by OUTPUT."
+            f"{hint and f' {hint}'}"
+        )
+    return list(paths[:-1]), paths[-1]
 
 
 def into_folder(inputs: Sequence[Path], output: Path) -> bool:
@@ -70,22 +99,18 @@ def output_files(inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
 
 
 def convert_files(
+    command: FileCommand,
     outputs: Mapping[Path, Path],
     output: Path,
     convert: "Callable[[Path], Iterable[np.ndarray]]",
     sample_rate: int,
-    *,
-    subtype: Literal["pcm16", "float"],
-    debug: bool,
-    options: Collection[str] = (),
 ) -> int:
     """Write the audio that `convert` returns for each input in parts, of which one at a time is in memory.
 
     A failed file is reported, and the others are converted.
 
-    **Arguments:** `outputs`, the result of `output_files` for `output`; `sample_rate` of the audio; `subtype` of the
-    WAV files; `debug`, whether the first error is raised; `options`, names of arguments that are flags, which errors
-    name.
+    **Arguments:** `command`, whose options errors name; `outputs`, the result of `output_files` for `output`;
+    `sample_rate` of the audio.
 
     **Returns:** the exit code, 2 if a file failed, else 0.
     """
@@ -95,14 +120,15 @@ def convert_files(
 
     if into_folder(list(outputs), output):
         make_folder(output)
+    options, subtype = option_names(command), "PCM_16" if command.subtype == "pcm16" else "FLOAT"
     failed, seconds, target = 0, 0.0, output
     # disable=None: no bar unless stderr is a terminal.
     for path, target in tqdm(outputs.items(), unit="file", disable=True if len(outputs) == 1 else None):
         try:
-            samples = write_wav_parts(target, convert(path), sample_rate, "PCM_16" if subtype == "pcm16" else "FLOAT")
+            samples = write_wav_parts(target, convert(path), sample_rate, subtype)
             seconds += samples / sample_rate
         except JaxvoiceError as failure:
-            if debug:
+            if command.debug:
                 raise
             failed += 1
             message = with_flag(str(failure), options)

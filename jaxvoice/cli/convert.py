@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jaxvoice.cli._audio_files import convert_files, input_files, output_files
-from jaxvoice.cli._setup import option_names, printed_warnings, use_compilation_cache
+from jaxvoice.cli._audio_files import convert_files, input_files, output_files, split_output
+from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
 from jaxvoice.console import flag_name
 from jaxvoice.errors import ConfigError
 
@@ -57,12 +57,9 @@ class Convert:
 
     def run(self) -> int:
         """Convert every source; returns 2 if one failed, else 0."""
-        if len(self.paths) < 2:
-            raise ConfigError(
-                f"The number of paths is {len(self.paths)}; it should be at least 2: one or more SOURCE, followed by "
-                "OUTPUT. Write them before --voice, which takes all paths that follow it."
-            )
-        *given, output = self.paths
+        given, output = split_output(
+            self.paths, "SOURCE", "Write them before --voice, which takes all paths that follow it."
+        )
         outputs, pitch = output_files(input_files(given), output), self.pitch_option()
         use_compilation_cache()
         from jaxvoice.pipelines.argument_checks import check_seed
@@ -81,15 +78,7 @@ class Convert:
             with printed_warnings(shown):
                 return converter.convert_chunks(path, voice, **options)
 
-        return convert_files(
-            outputs,
-            output,
-            convert,
-            converter.sample_rate,
-            subtype=self.subtype,
-            debug=self.debug,
-            options=option_names(self),
-        )
+        return convert_files(self, outputs, output, convert, converter.sample_rate)
 
     def options_of_model(self, converter: Any) -> dict[str, Any]:
         """The options in the command line that only some models have.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxvoice.cli._audio_files import AUDIO_SUFFIXES, input_files
+from jaxvoice.cli._audio_files import AUDIO_SUFFIXES, input_files, split_output
 from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
 from jaxvoice.console import print_message, print_text
 from jaxvoice.errors import ConfigError, JaxvoiceError
@@ -38,12 +38,7 @@ class Embed:
 
     def run(self) -> int:
         """Write the embeddings; returns 2 if a file failed, else 0."""
-        if len(self.paths) < 2:
-            raise ConfigError(
-                f"The number of paths is {len(self.paths)}; it should be at least 2: one or more FILE, followed by "
-                "OUTPUT."
-            )
-        *given, output = self.paths
+        given, output = split_output(self.paths, "FILE")
         if output.suffix.lower() not in (".json", ".npz") or not output.absolute().parent.is_dir() or output.is_dir():
             raise ConfigError(f"OUTPUT is {output}; it should be a .json or .npz file in an existing folder.")
         files = input_files([folder for path in given for folder in _speaker_folders(path)])

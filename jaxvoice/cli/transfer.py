@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from jaxvoice.cli._audio_files import convert_files, input_files, output_files
-from jaxvoice.cli._setup import option_names, printed_warnings, use_compilation_cache
-from jaxvoice.errors import ConfigError
+from jaxvoice.cli._audio_files import convert_files, input_files, output_files, split_output
+from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,12 +46,7 @@ class Transfer:
 
     def run(self) -> int:
         """Convert every input; returns 2 if one failed, else 0."""
-        if len(self.paths) < 2:
-            raise ConfigError(
-                f"The number of paths is {len(self.paths)}; it should be at least 2: one or more INPUT, followed by "
-                "OUTPUT."
-            )
-        *given, output = self.paths
+        given, output = split_output(self.paths, "INPUT")
         outputs = output_files(input_files(given), output)
         use_compilation_cache()
         from jaxvoice.pipelines.sources import load_with_method
@@ -68,12 +62,4 @@ class Transfer:
             with printed_warnings(shown):
                 return model.transfer_parts(path, encoder=encoder, seed=self.seed)
 
-        return convert_files(
-            outputs,
-            output,
-            convert,
-            model.sample_rate,
-            subtype=self.subtype,
-            debug=self.debug,
-            options=option_names(self),
-        )
+        return convert_files(self, outputs, output, convert, model.sample_rate)

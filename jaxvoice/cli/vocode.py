@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jaxvoice.cli._audio_files import convert_files, output_files
-from jaxvoice.cli._setup import option_names, use_compilation_cache
+from jaxvoice.cli._audio_files import convert_files, output_files, split_output
+from jaxvoice.cli._setup import use_compilation_cache
 from jaxvoice.console import print_message
 from jaxvoice.errors import ConfigError, MelError
 
@@ -61,13 +61,11 @@ class Vocode:
         if self.cond is not None:
             options["cond"] = _read_vector(self.cond)
         return convert_files(
+            self,
             outputs,
             self.paths[-1],
             lambda path: [self.vocode(vocoder, path, options)],
             vocoder.sample_rate,
-            subtype=self.subtype,
-            debug=self.debug,
-            options=option_names(self),
         )
 
     def options(self) -> dict[str, Any]:
@@ -107,12 +105,7 @@ class Vocode:
 
         **Raises:** `ConfigError` if inputs and output do not match; `AudioError` if an input would be overwritten.
         """
-        if len(self.paths) < 2:
-            raise ConfigError(
-                f"The number of paths is {len(self.paths)}; it should be at least 2: one or more INPUT, followed by "
-                "OUTPUT."
-            )
-        return output_files(self.paths[:-1], self.paths[-1])
+        return output_files(*split_output(self.paths, "INPUT"))
 
 
 def _contract(vocoder: "Vocoder") -> "MelConfig | None":

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from jaxvoice.cli._audio_files import split_output
 from jaxvoice.cli._setup import printed_warnings, use_compilation_cache
 from jaxvoice.console import print_text
 from jaxvoice.errors import ConfigError
@@ -33,12 +34,7 @@ class WriteVoice:
 
     def run(self) -> int:
         """Write the voice; returns 0."""
-        if len(self.paths) < 2:
-            raise ConfigError(
-                f"The number of paths is {len(self.paths)}; it should be at least 2: one or more REF, followed by "
-                "OUTPUT."
-            )
-        *references, output = self.paths
+        references, output = split_output(self.paths, "REF")
         if output.suffix.lower() != ".json" or not output.parent.is_dir() or output.is_dir():
             raise ConfigError(f"OUTPUT is {output}; it should be a .json file in an existing folder.")
         use_compilation_cache()
