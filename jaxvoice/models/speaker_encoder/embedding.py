@@ -1,7 +1,7 @@
 """Embeddings of recordings of any length, from windows of fixed length."""
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jax import numpy as jnp
@@ -96,9 +96,9 @@ def partial_windows(audio: AnyArray, config: SpeakerEncoderConfig) -> Iterator[A
     starts, half = partial_starts(samples, config), mel.n_fft // 2
     end = int(starts[-1]) + PARTIAL_FRAMES * mel.hop_length
     # That of JAX would compile a program for each length of a recording.
-    pad = np.pad if isinstance(audio, np.ndarray) else jnp.pad
-    audio = pad(audio, [*axes, (0, max(0, end - samples))])
-    padded = pad(audio, [*axes, (half, half)], mode="reflect" if mel.padding == "reflect" else "constant")
+    pad: Any = np.pad if isinstance(audio, np.ndarray) else jnp.pad
+    whole = pad(audio, [*axes, (0, max(0, end - samples))])
+    padded = pad(whole, [*axes, (half, half)], mode="reflect" if mel.padding == "reflect" else "constant")
     window = (PARTIAL_FRAMES - 1) * mel.hop_length + mel.n_fft
     for start in map(int, starts):
         yield padded[..., start : start + window]

@@ -92,7 +92,7 @@ class WaveNetConfig:
         return self.kernel_size // 2 * sum(self.dilation_rate**i for i in range(self.layers))
 
 
-ORIGINAL_NORMS = {"norm_eps": 1e-5, "norm_gain": 1.0}
+ORIGINAL_NORMS: dict[str, Any] = {"norm_eps": 1e-5, "norm_gain": 1.0}
 """The fields of `DurationConfig` in jaywalnut310/vits; the defaults are those of coqui."""
 
 
