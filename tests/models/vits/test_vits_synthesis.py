@@ -115,9 +115,7 @@ def read(network, tokens, duration_noise, speaker, language):
 def test_examples_of_a_batch_are_independent(small, inputs):
     whole = synthesize(small, *inputs)
     assert whole.shape == (2, 30 * 256, 1)
-    for i in range(2):
-        single = synthesize(small, *(array[i] for array in inputs))
-        np.testing.assert_allclose(single, whole[i], atol=1e-5)
+    # Each example alone, without batch axes.
     np.testing.assert_allclose(synthesize(jax.vmap(small), *inputs), whole, atol=1e-5)
 
 
@@ -166,6 +164,7 @@ def test_conversion_to_the_same_speaker_returns_the_latents(small, inputs):
     np.testing.assert_allclose(scaled.audio, same.audio, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_duration_loss_reaches_the_duration_predictor_only(small, inputs):
     random = np.random.default_rng(3)
     spectrogram = np.abs(random.normal(size=(2, 12, 513))).astype(np.float32)
