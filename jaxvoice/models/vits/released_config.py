@@ -65,7 +65,7 @@ def find_network(checkpoint: Checkpoint, place: Place) -> FoundNetwork:
         table, table_name = archive.metadata["config"], f"the configuration in {where}"
     if table is not None and table.get("family") == NAME:
         config = from_dict(VITSConfig, migrate("model folder", table, table_name).table.get("config", {}), table_name)
-        return FoundNetwork(place, config, ())
+        return FoundNetwork(place, _with_languages_of_file(config, checkpoint.folder / LANGUAGES_FILE), ())
     shapes = {
         name.removeprefix(place.prefix): info.shape
         for name, info in archive.tensors.infos().items()
@@ -136,8 +136,17 @@ def _decoder(settings: ReleasedSettings, found: Mapping[str, Any], table_name: s
             f"{where} have {format_value(convolutions)} convolutions in the blocks of a stage. Pass the configuration "
             "that belongs to the weights with --config."
         )
-    rates = stated.get("upsample_rates") or rates_of_kernels(sizes["upsample_kernel_sizes"], where)
-    return GeneratorConfig(**{**sizes, "upsample_rates": rates, "resblock_dilation_sizes": cut})
+    rates, stages = stated.get("upsample_rates"), len(sizes["upsample_kernel_sizes"])
+    if rates is not None and len(rates) != stages:
+        raise CheckpointError(
+            f"upsample_rates of the decoder is {format_value(rates)} in {table_name}, but the tensors of {where} have "
+            f"{stages} stages of upsampling. Pass the configuration that belongs to the weights with --config."
+        )
+    rates = rates or rates_of_kernels(sizes["upsample_kernel_sizes"], where)
+    try:
+        return GeneratorConfig(**{**sizes, "upsample_rates": rates, "resblock_dilation_sizes": cut})
+    except ConfigError as failure:
+        raise ConfigError(f"The decoder in {table_name} and {where}: {failure}") from failure
 
 
 def _languages(folder: Path, rows: int, settings: ReleasedSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -146,19 +155,33 @@ def _languages(folder: Path, rows: int, settings: ReleasedSettings) -> tuple[tup
     if not rows:
         return (), ()
     if path.is_file():
-        table = parse_json(path, read_text(path, MOST_BYTES))
-        valid = isinstance(table, Mapping) and all(type(number) is int for number in table.values())
-        if not valid or sorted(table.values()) != list(range(rows)):
-            raise CheckpointError(
-                f"{path} contains {format_value(table)}; it should give each of the ids 0 to {rows - 1} to one "
-                f"language, because the model has {rows} language embeddings. Pass the file of these weights."
-            )
-        return tuple(sorted(table, key=lambda name: table[name])), ()
+        return _languages_in(path, rows), ()
     names = settings.languages
     if len(names) == rows:
         return names, (f"languages {', '.join(names)} in this order: there is no {LANGUAGES_FILE}",)
     names = tuple(f"language{number}" for number in range(rows))
     return names, (f"languages are called {', '.join(names)}: there is no {LANGUAGES_FILE}",)
+
+
+def _languages_in(path: Path, rows: int) -> tuple[str, ...]:
+    table = parse_json(path, read_text(path, MOST_BYTES))
+    valid = isinstance(table, Mapping) and all(type(number) is int for number in table.values())
+    if not valid or sorted(table.values()) != list(range(rows)):
+        raise CheckpointError(
+            f"{path} contains {format_value(table)}; it should give each of the ids 0 to {rows - 1} to one "
+            f"language, because the model has {rows} language embeddings. Pass the file of these weights."
+        )
+    return tuple(sorted(table, key=lambda name: table[name]))
+
+
+def _with_languages_of_file(config: VITSConfig, path: Path) -> VITSConfig:
+    """The configuration of an export, with the names of languages in the file beside it, if there is one."""
+    if not config.languages or not path.is_file():
+        return config
+    try:
+        return replace(config, languages=_languages_in(path, len(config.languages)))
+    except ConfigError as failure:
+        raise ConfigError(f"{path}: {failure}") from failure
 
 
 def _symbols(settings: ReleasedSettings, rows: int, table_name: str, where: str) -> tuple[SymbolTable, tuple[str, ...]]:

@@ -119,6 +119,13 @@ def read_coqui(table: Mapping[str, Any]) -> ReleasedSettings:
         fmax=audio.number("mel_fmax") if "mel_fmax" in audio else None,
         magnitude_floor=MEL.magnitude_floor,
     )
+    bins = mel.n_fft // 2 + 1
+    if sizes.setdefault("bins", ("audio.fft_size", bins))[1] != bins:
+        raise ConfigError(
+            f"model_args.out_channels is {sizes['bins'][1]}, but audio.fft_size is {mel.n_fft}; out_channels should be "
+            f"fft_size // 2 + 1, {bins}. Restore the file."
+        )
+    sizes["bins"] = ("audio.fft_size", bins)
     symbols, assumed = _coqui_symbols(settings)
     names = _languages(settings) if languages else ()
     return ReleasedSettings(sizes, decoder, symbols, mel, fields, names, assumed)
