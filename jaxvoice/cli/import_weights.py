@@ -29,7 +29,7 @@ class Import:
     part: str | None = None
     """Submodule to import from a larger model, for example waveform_decoder (the last components of its path)."""
     training: Path | None = None
-    """File with the training state; by default do_N in the folder of g_N."""
+    """File with the training state; by default do_N in the folder of g_N, and D_N in that of G_N."""
     no_training: bool = False
     """Do not import the training state."""
     allow_missing: tuple[str, ...] = ()

@@ -87,6 +87,9 @@ class ImportPlan:
     """A sentence for each pattern that had no effect. Other remarks for the user may follow."""
     side_files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents of other files for the model folder, by name, such as a vocabulary or a table of speakers."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Descriptions of what was found beside the weights, such as names of speakers, for the summary of the import.
+    Their names have at most eight letters."""
     config_file: str | None = None
     """The name of the configuration file that was read in place of `Checkpoint.config`; `None` if there is none."""
     report: str = ""
@@ -212,9 +215,10 @@ def choose_part(prefixes: Sequence[str], part: str | None, where: str, *, kind: 
     if part is not None:
         chosen = [name for name in names if name == part or name.endswith(f".{part}")]
         if len(chosen) != 1:
+            known = [name for name in names if name]
+            advice = f"Its names are: {format_names(known)}" if known else "It has no name; omit --part"
             raise CheckpointError(
-                f"--part is {format_name(part)}; it should be the name of one {kind} in {where}, which are "
-                f"{format_names(names) or 'without a name'}{hint}."
+                f"--part is {format_name(part)}; it should be the name of one {kind} in {where}. {advice}{hint}."
             )
         names = chosen
     if len(names) > 1:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,10 +47,13 @@ class ImportSummary:
     matched them, and others."""
     hints: tuple[str, ...] = ()
     """A message for each pattern of `ignore` and `allow_missing` that had no effect, and other remarks."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """What was found beside the weights, as in `ImportPlan.contents`."""
 
     def __str__(self) -> str:
         lines = [f"{self.folder}: {self.family} {self.version}, {self.tensors} tensors, {self.parameters} parameters"]
         lines += [f"sha256   {self.info['sha256']}", f"licence  {self.info['licence']}"]
+        lines += [f"{name:<8} {printable(text)}" for name, text in self.contents.items()]
         lines += [f"assumed  {line}" for line in self.info["assumed"]]
         if self.info["ignored"]:
             count = len(self.info["ignored"])
@@ -95,7 +98,7 @@ def import_model(
       as in a new model.
     - `ignore`: regular expressions for names in the file; matching tensors are ignored.
     - `training`: the file of the training state; by default the file in the same folder that belongs to the weights
-      (`do_N` to `g_N`), if the layout has such files and it exists; `False` for none.
+      (`do_N` to `g_N`, `D_N` to `G_N`), if the layout has such files and it exists; `False` for none.
       Discriminators of a checkpoint of RAVE are in the weight file itself; `False` omits them.
     - `inert`: regular expressions for names of unknown classes and functions, whose objects in the files are read as
       data, as in `open_archive`.
@@ -140,7 +143,9 @@ def import_model(
             text = report_text(info, model_config, tables, found.report)
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
     parameters = sum(int(np.prod(spec.shape)) for spec in found.wanted.values())
-    return ImportSummary(to, recognised.name, found.version, len(found.wanted), parameters, info, found.hints)
+    return ImportSummary(
+        to, recognised.name, found.version, len(found.wanted), parameters, info, found.hints, found.contents
+    )
 
 
 def read_checkpoint(archive: Archive, config: Path | None) -> Checkpoint:

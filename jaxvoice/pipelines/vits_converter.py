@@ -14,7 +14,7 @@ from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.family import FAMILY
 from jaxvoice.models.vits.inference import Speaker, VITSInference
 from jaxvoice.models.vits.network import VITS
-from jaxvoice.models.vits.speakers import Speakers, read_speakers
+from jaxvoice.models.vits.speakers import ENCODER_FOLDER, Speakers, read_speakers
 from jaxvoice.pipelines.argument_checks import check_seed
 from jaxvoice.pipelines.recordings import Recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, load_with_method, print_notices
@@ -26,9 +26,6 @@ from jaxvoice.pipelines.vits_arguments import (
 )
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
-
-ENCODER_FOLDER = "speaker_encoder"
-"""The folder inside a model folder with the model folder of its speaker encoder."""
 
 
 class VITSConverter:
@@ -81,7 +78,7 @@ class VITSConverter:
         network, config = FAMILY.load_network(folder)
         print_notices(folder, FAMILY)
         inside = folder / ENCODER_FOLDER
-        has_encoder = inside.is_dir() and config.speaker_channels > 0 and not config.num_speakers
+        has_encoder = inside.is_dir() and config.reads_vectors
         chosen = inside if encoder is None and has_encoder else encoder
         model = cls(network, config, read_speakers(folder, config), encoder=chosen)
         if encoder is not None and has_encoder:
@@ -113,8 +110,9 @@ class VITSConverter:
     def _encoder(self) -> Any:
         if self.encoder is None:
             raise ConfigError(
-                "The model reads vectors of a speaker encoder, which was not loaded; pass encoder "
-                "(--encoder), the model folder of the encoder with which the model was trained."
+                "The model reads vectors of a speaker encoder, which was not loaded; pass encoder (--encoder), the "
+                "model folder of the encoder with which the model was trained, or import it to the folder "
+                f"{ENCODER_FOLDER} inside the model folder."
             )
         return self.encoder
 
@@ -259,7 +257,7 @@ class VITSConverter:
 
     @property
     def _reads_vectors(self) -> bool:
-        return self.config.speaker_channels > 0 and not self.config.num_speakers
+        return self.config.reads_vectors
 
     def _target(self, voice: Any, sample_rate: float | None) -> Speaker:
         if self.config.num_speakers:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
+import jaxvoice
 from jaxvoice.cli import main
 from jaxvoice.models import speaker_encoder
 from jaxvoice.models.vits import FAMILY
-from jaxvoice.pipelines import VITSSynthesizer
+from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer
 from tests.models.gaussian_tts.small import SMALL as OTHER, networks, save_model
 from tests.models.speaker_encoder.small import SMALL as ENCODER
 from tests.models.vits.small import SMALL
@@ -192,6 +193,21 @@ def test_models_of_a_table_of_speakers_read_no_recordings(place, tmp_path, capsy
     ):
         assert run(*command, *model) == 2
         assert message in capsys.readouterr().err
+
+
+def test_imported_bundles_of_a_model_and_its_encoder_clone_voices(place, tmp_path, capsys):
+    jaxvoice.export_model(place / "model", tmp_path / "bundle" / "model_file.pth")
+    jaxvoice.export_model(place / "encoder", tmp_path / "bundle" / "model_se.pth")
+    bundle, model = tmp_path / "bundle", tmp_path / "model"
+    assert run("import", bundle / "model_file.pth", "--to", model) == 0
+    command = "clone", place / "a.wav", "hello you.", tmp_path / "out.wav", "--model", model, "--language", "en"
+    assert run(*command) == 2
+    assert "import it to the folder speaker_encoder inside the model folder" in capsys.readouterr().err
+    assert run("import", bundle / "model_se.pth", "--to", model / "speaker_encoder") == 0
+    assert run(*command) == 0
+    assert soundfile.info(tmp_path / "out.wav").frames > 0
+    encoders = VITSSynthesizer.load(model).encoder, SpeakerEncoder.load(place / "encoder")
+    assert encoders[0].identity == encoders[1].identity
 
 
 def test_another_encoder_than_that_of_the_model_gives_a_warning(place, tmp_path, capsys):

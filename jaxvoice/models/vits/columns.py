@@ -59,7 +59,7 @@ def training_columns(
     languages = _numbers(store, "language", config.languages) if config.languages else None
     table = _numbers(store, "speaker", _checked_speakers(config, speakers)) if config.num_speakers else None
     given = None
-    if config.speaker_channels and not config.num_speakers:
+    if config.reads_vectors:
         given = vectors if callable(vectors) else _checked_vectors(config, store, vectors)
     kept, tokens, rejected = [], [], list(store.rejected)
     samples, texts = store.lengths("audio"), _texts_in_symbols(store, config)

@@ -270,6 +270,11 @@ class VITSConfig:
         return self.channels + (self.language_channels if self.languages else 0)
 
     @property
+    def reads_vectors(self) -> bool:
+        """Whether the model reads vectors of a speaker encoder, and has no table of speakers."""
+        return self.speaker_channels > 0 and not self.num_speakers
+
+    @property
     def spectrogram_bins(self) -> int:
         """Number of bins of the linear spectrogram."""
         return self.mel.n_fft // 2 + 1

@@ -22,7 +22,7 @@ from jaxvoice.models.family import Family
 from jaxvoice.models.vits.config import PRESETS, VITSConfig
 from jaxvoice.models.vits.released_config import MOST_BYTES, FoundNetwork, find_network
 from jaxvoice.models.vits.released_settings import is_coqui
-from jaxvoice.models.vits.speakers import speakers_beside
+from jaxvoice.models.vits.speakers import ENCODER_FOLDER, describe_names, speakers_beside
 from jaxvoice.models.vits.weights import (
     DISCRIMINATOR_RULES,
     DISCRIMINATORS,
@@ -45,6 +45,7 @@ from jaxvoice.weights.training_files import TrainingPart, TrainingPlan
 
 _COQUI_LICENCE = "released YourTTS: CC BY-NC-ND 4.0, not for commercial use; others: ask whoever trained them"
 _ORIGINAL_LICENCE = f"{UNKNOWN_LICENCE} (the code of jaywalnut310/vits has the MIT License)"
+_ENCODER_FILE = "model_se.pth"  # of coqui's bundles
 _GENERATOR_FILE = re.compile(r"G_([0-9]+)\.pth", re.IGNORECASE)
 _WEIGHT_FILES = ("model_file.pth", "model_file.pth.tar", "model.pth", "best_model.pth")
 
@@ -71,6 +72,13 @@ class _VITSLayout(CheckpointLayout):
             archive, vits_shapes(config), RULES[self.source], options, prefix=prefix, ignore=ignored(prefix)
         )
         side_files = speakers_beside(checkpoint.folder, config)
+        encoder = checkpoint.folder / _ENCODER_FILE
+        hints = weights.hints
+        if config.reads_vectors:
+            hints += (
+                f"voices of recordings need the speaker encoder of the model: import "
+                f"{encoder if encoder.is_file() else _ENCODER_FILE} to the folder {ENCODER_FOLDER} inside this one",
+            )
         return ImportPlan(
             config,
             ((archive, weights.plan),),
@@ -80,7 +88,8 @@ class _VITSLayout(CheckpointLayout):
             differs=weights.differs,
             assumed=found.assumed,
             patterns=weights.patterns,
-            hints=weights.hints,
+            hints=hints,
+            contents=describe_names(config, side_files, checkpoint.folder),
             side_files=side_files,
             **about,
         )
@@ -228,7 +237,7 @@ def _version(config: VITSConfig) -> str:
         if vits_shapes(PRESETS[name]) == shapes:
             return name
     voices = f"{config.num_speakers} speakers" if config.num_speakers else "one voice"
-    if config.speaker_channels and not config.num_speakers:
+    if config.reads_vectors:
         voices = f"speaker vectors of {config.speaker_channels}"
     return f"{config.channels} channels, {config.text.layers} text layers, {voices}"
 

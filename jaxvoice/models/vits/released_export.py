@@ -73,7 +73,7 @@ def coqui_config(config: VITSConfig) -> dict[str, Any]:
             "use_speaker_embedding": config.num_speakers > 0,
             "num_speakers": config.num_speakers,
             "speaker_embedding_channels": config.speaker_channels if config.num_speakers else 256,
-            "use_d_vector_file": config.speaker_channels > 0 and not config.num_speakers,
+            "use_d_vector_file": config.reads_vectors,
             "d_vector_dim": 0 if config.num_speakers else config.speaker_channels,
             "use_language_embedding": bool(config.languages),
             "embedded_language_dim": config.language_channels,

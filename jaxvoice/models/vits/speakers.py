@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from jaxvoice.config import format_value, parse_json, read_text
+from jaxvoice.config import format_value, list_names, parse_json, read_text
 from jaxvoice.data.speaker_table import SpeakerTable
 from jaxvoice.errors import CheckpointError, DataError
 from jaxvoice.models.vits.config import VITSConfig
@@ -17,6 +17,9 @@ from jaxvoice.weights.formats import PickleArchive, open_archive
 
 SPEAKERS_FILE = "speakers.json"
 """The file of the speakers in a model folder: `{name: id}`, or a `SpeakerTable` with a vector for each speaker."""
+
+ENCODER_FOLDER = "speaker_encoder"
+"""The folder inside a model folder with the model folder of its speaker encoder."""
 
 IDS_FILE = "speaker_ids.json"
 """coqui's file of the ids of a table of speakers, `{name: id}`."""
@@ -75,6 +78,27 @@ def speakers_beside(folder: Path, config: VITSConfig) -> dict[str, bytes]:
         return {SPEAKERS_FILE: (json.dumps(content, ensure_ascii=False) + "\n").encode()}
     except UnicodeEncodeError as failure:
         raise CheckpointError(f"{path} contains a name that is not valid text ({failure.reason}).") from failure
+
+
+def describe_names(config: VITSConfig, side_files: Mapping[str, bytes], folder: Path) -> dict[str, str]:
+    """The speakers and languages of a checkpoint in `folder`, for the summary of its import.
+
+    **Arguments:** `side_files`, those of `speakers_beside`.
+    """
+    found = {}
+    if config.speaker_channels:
+        names = list(json.loads(side_files[SPEAKERS_FILE])) if SPEAKERS_FILE in side_files else []
+        files = _ID_FILES if config.num_speakers else _VECTOR_FILES
+        missing = f"there is no {' or '.join(name for name in files if name.endswith('.json'))} in {folder}"
+        if names:
+            found["speakers"] = f"{len(names)}: {list_names(names)}"
+        elif config.num_speakers:
+            found["speakers"] = f"{config.num_speakers}, called by their ids: {missing}"
+        else:
+            found["speakers"] = f"none: {missing}"
+    if config.languages:
+        found["language"] = ", ".join(map(repr, config.languages))
+    return found
 
 
 def _check_names(names: Iterable[Any], path: Path) -> None:

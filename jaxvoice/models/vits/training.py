@@ -33,7 +33,7 @@ from jaxvoice.models.vits.objective import (
     step_inputs,
 )
 from jaxvoice.models.vits.speaker_consistency import check_encoder
-from jaxvoice.models.vits.speakers import SPEAKERS_FILE
+from jaxvoice.models.vits.speakers import ENCODER_FOLDER, SPEAKERS_FILE
 from jaxvoice.models.vits.validation import METRICS, Validation
 from jaxvoice.models.vits.warm_start import save_discriminators
 from jaxvoice.training.adversarial_training import adversarial_step
@@ -58,9 +58,6 @@ COLUMNS = MappingProxyType(
     }
 )
 """Meanings of the values that training logs."""
-
-
-_ENCODER_FOLDER = "speaker_encoder"  # the folder that the pipelines read
 
 
 def vits_optimizer() -> OptimizerConfig:
@@ -287,7 +284,7 @@ class VITSTask(Task):
         save_discriminators(folder, state.discriminators.model, step=step)
         if self._speaker_encoder is not None and not self.config.model.num_speakers:
             encoder = self._speaker_encoder
-            speaker_encoders.FAMILY.save_network(folder / _ENCODER_FOLDER, encoder, encoder.config)
+            speaker_encoders.FAMILY.save_network(folder / ENCODER_FOLDER, encoder, encoder.config)
         if self.speakers:
             table = {name: _speaker_json(name, value) for name, value in self.speakers.items()}
             text = json.dumps(table, ensure_ascii=False) + "\n"

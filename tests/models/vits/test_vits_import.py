@@ -188,6 +188,38 @@ def test_languages_of_the_file_win_over_those_of_the_data(tmp_path):
         jaxvoice.import_model(bundle, tmp_path / "wrong")
 
 
+def test_languages_of_the_file_beside_an_export_win(tmp_path):
+    bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False))
+    jaxvoice.import_model(bundle, tmp_path / "model")
+    export = tmp_path / "export"
+    jaxvoice.export_model(tmp_path / "model", export / "model_file.pth")
+    for text, message in (
+        ('{"en": 0, "pt": 1, "fr": 2}', r"language_ids.json contains .* each of the ids 0 to 1 to one language"),
+        ('{"en": 0, "": 1}', r"language_ids.json: .*it should contain different names, none of them empty"),
+    ):
+        (export / "language_ids.json").write_text(text, encoding="utf-8")
+        with pytest.raises((CheckpointError, ConfigError), match=message):
+            jaxvoice.import_model(export, tmp_path / "wrong")
+    (export / "language_ids.json").write_text('{"en": 0, "fr": 1}', encoding="utf-8")
+    jaxvoice.import_model(export, tmp_path / "second")
+    assert FAMILY.load_network(tmp_path / "second")[1].languages == ("en", "fr")
+
+
+def test_summaries_state_speakers_and_languages(tmp_path, original):
+    bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False))
+    text = str(jaxvoice.import_model(bundle, tmp_path / "model"))
+    assert "\nspeakers 2: 'p1', 'p2'\nlanguage 'pt', 'en'\n" in text
+    assert "note     voices of recordings need the speaker encoder of the model: import model_se.pth to the" in text
+    (bundle / "speakers.json").unlink()
+    (bundle / "model_se.pth").touch()
+    text = str(jaxvoice.import_model(bundle, tmp_path / "unnamed"))
+    assert f"\nspeakers none: there is no speakers.json in {bundle}\n" in text
+    assert f"import {bundle / 'model_se.pth'} to the folder speaker_encoder inside this one" in text
+    text = str(original[2])
+    assert "\nspeakers 3, called by their ids: there is no speaker_ids.json or speakers.json in" in text
+    assert "language " not in text and "note " not in text
+
+
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
@@ -200,6 +232,22 @@ def test_languages_of_the_file_win_over_those_of_the_data(tmp_path):
         ("resblock_type_decoder", "1", "resblock of the decoder is '1' in .*, but the tensors .* have '2'"),
         ("resblock_dilation_sizes_decoder", [[1]], r"resblock_dilation_sizes of the decoder is \(\(1,\),\)"),
         ("encoder_sample_rate", 16000, "encoder_sample_rate is 16000; it should be null"),
+        (
+            "upsample_rates_decoder",
+            [8, 8, 4, 1],
+            r"upsample_rates of the .* but .* model_file.pth have 3 stages of ups",
+        ),
+        (
+            "upsample_rates_decoder",
+            [8, 8, 3],
+            r"The decoder in .*config.json and model_file.pth: .*upsample_kernel_sizes",
+        ),
+        ("out_channels", 1025, r"out_channels is 1025, but audio.fft_size is 1024; out_channels should be .*, 513"),
+        (
+            "/audio",
+            {"sample_rate": 16000, "fft_size": 2048},
+            "audio.fft_size in .* means that bins is 1025, but .* 513",
+        ),
         ("/text_cleaner", ["x"], r"text_cleaner is \['x'\]; it should be text"),
         ("/text_cleaner", "\ud800", r"contains '\\ud800', which is not valid Unicode"),
     ],
@@ -268,6 +316,14 @@ def test_discriminators_of_another_kind_raise_errors(tmp_path, original):
     with pytest.raises(CheckpointError, match=r"D_10.pth contains no discriminators of VITS with the periods"):
         jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
     assert jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model", training=False).family == "vits"
+
+
+def test_unknown_parts_are_errors_with_the_names_of_networks(tmp_path):
+    bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False))
+    with pytest.raises(
+        CheckpointError, match=r"--part is x; it should be the name of one VITS .* Its names are: model\."
+    ):
+        jaxvoice.import_model(bundle, tmp_path / "model", part="x")
 
 
 def test_decoders_inside_a_network_are_imported_as_vocoders_on_request(tmp_path):
