@@ -50,7 +50,8 @@ def suggest_names(name: Any, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.4) if isinstance(name, str) else []
     if close:
-        return f"the nearest known names are {', '.join(map(repr, close))}."
+        kind = "names are" if len(close) > 1 else "name is"
+        return f"the nearest known {kind} {', '.join(map(repr, close))}."
     return f"it should be one of the known names: {list_names(known)}."
 
 

@@ -202,6 +202,7 @@ def test_read_json_refuses_hostile_files_with_short_messages(tmp_path):
 def test_messages_contain_the_nearest_names_or_the_first():
     known = [f"speaker_{letter}" for letter in "abcdefg"]
     assert suggest_names("speaker_h", known).startswith("the nearest known names are 'speaker_")
+    assert suggest_names("anne", ["anna", "bert"]) == "the nearest known name is 'anna'."
     first = "'speaker_a', 'speaker_b', 'speaker_c', 'speaker_d', 'speaker_e' and 2 more"
     for unknown in ("xyz", "", None, 3):
         assert suggest_names(unknown, known) == f"it should be one of the known names: {first}."

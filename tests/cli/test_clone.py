@@ -122,13 +122,13 @@ def test_known_speakers_speak(place, tmp_path, capsys):
         ),
         (
             ("convert", "a.wav", "out.wav", "--voice", "anna", "--speaker", "anne"),
-            "error: a.wav: --speaker is 'anne'; the nearest known names are 'anna'",
+            "error: a.wav: --speaker is 'anne'; the nearest known name is 'anna'",
         ),
         (("convert", "a.wav", "out.wav", "--voice", "anna", "--seed", str(2**63)), f"error: --seed is {2**63}; it sh"),
         (("convert", "a.wav", "out.wav", "--voice", "anna", "--pitch", "3"), "pitch is 3.0; it should be"),
         (
             ("convert", "a.wav", "out.wav", "--voice", "anne", "--speaker", "anna"),
-            "voice is 'anne', which is neither a known speaker nor a file; the nearest known names are 'anna'",
+            "voice is 'anne', which is neither a known speaker nor a file; the nearest known name is 'anna'",
         ),
         (("speak", "hello", "out.wav", "--mode", "compat"), "--mode is not an option of"),
         (("speak", "hello", "out.wav", "--custom-words", "x.txt"), "x.txt"),

@@ -142,7 +142,7 @@ def test_languages_that_the_model_does_not_have_are_refused(tones, tmp_path):
     given = small(yourtts_vctk.default_experiment("tiny"), MODEL, tones, tmp_path / "run")
     for language, advice in (
         ("", "it should be one of the known names: 'en'"),
-        ("eng", "the nearest known names are 'en'"),
+        ("eng", "the nearest known name is 'en'"),
     ):
         with pytest.raises(ConfigError, match=f"--language is '{language}'; {advice}"):
             yourtts_vctk.find_speakers(replace(given, language=language))

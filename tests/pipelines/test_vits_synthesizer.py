@@ -261,7 +261,7 @@ def test_models_with_a_table_have_names_and_ids(table_model, recording):
     assert converted.shape == recording.shape
     for call, message in (
         (lambda: table_model.speak("abc"), "speaker is None; it should be one of the known names: 'p225', 'p226'"),
-        (lambda: table_model.speak("abc", speaker="p225b"), "speaker is 'p225b'; the nearest known names are 'p225'"),
+        (lambda: table_model.speak("abc", speaker="p225b"), "speaker is 'p225b'; the nearest known names are 'p225', 'p226'"),
         (lambda: table_model.speak("abc", speaker=3), "speaker is 3; it should be a name or an id from 0 to 2"),
         (lambda: table_model.speak("abc", reference=recording), "has a table of speakers and no speaker vectors"),
         (lambda: table_model.speak("abc", speaker=0, language="en"), "language is 'en'; it should be None"),
@@ -295,7 +295,7 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
             ConfigError,
             r"needs the voice of a speaker. Pass the name of a known speaker \('anna', 'ben'\), or a rec",
         ),
-        ({"speaker": "anne"}, ConfigError, "speaker is 'anne'; the nearest known names are 'anna'"),
+        ({"speaker": "anne"}, ConfigError, "speaker is 'anne'; the nearest known name is 'anna'"),
         ({"speaker": "xyz"}, ConfigError, "speaker is 'xyz'; it should be one of the known names: 'anna', 'ben'"),
         ({"speaker": np.ones(3)}, ConfigError, rf"speaker has shape \(3,\) .* vector of floats of shape \({size},\)"),
         ({"speaker": np.full(size, np.nan)}, ConfigError, "speaker contains only zeros, NaN or infinity"),
@@ -320,7 +320,7 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
             model.speak("abc", language="en", **options)
     with pytest.raises(ConfigError, match="language is None; it should be one of the known names: 'en', 'pt'"):
         model.speak("abc", speaker="anna")
-    with pytest.raises(ConfigError, match="language is 'en-us'; the nearest known names are 'en'"):
+    with pytest.raises(ConfigError, match="language is 'en-us'; the nearest known name is 'en'"):
         model.speak("abc", speaker="anna", language="en-us")
     with pytest.raises(ConfigError, match="language is ''; it should be one of the known names: 'en', 'pt'"):
         model.speak("abc", speaker="anna", language="")
