@@ -159,7 +159,8 @@ def test_long_texts_are_divided_at_sentences(model):
 
 
 def test_pieces_of_different_seeds_have_different_noise():
-    keys = [tuple(jax.random.key_data(piece_key(seed, piece)).tolist()) for seed in range(8) for piece in range(8)]
+    seeds = *range(8), 2**32, 2**32 + 1, 2**63 - 1, -1, -(2**63), np.int64(-2)
+    keys = [tuple(jax.random.key_data(piece_key(seed, piece)).tolist()) for seed in seeds for piece in range(8)]
     assert len(set(keys)) == len(keys)
     assert keys[8] == tuple(jax.random.key_data(jax.random.key(1)).tolist())
     for piece in range(1, 4):

@@ -107,7 +107,7 @@ class VITSInference:
         missing = max(frames * hop, mel.min_samples + hop) - len(audio)
         # Frames need samples on both sides, which are reflected at the ends of the recording.
         padded = np.pad(np.pad(audio, (0, missing)), mel.pad, mode="reflect")
-        context, key = conversion_reach(self.config), jax.random.key(np.uint32(seed % 2**32))
+        context, key = conversion_reach(self.config), seed_key(seed)
         size = bucket_size(frames, max(_WINDOW, 4 * context))
         plain = _without_padding(self.config)
         pieces = []
@@ -133,12 +133,19 @@ class VITSInference:
         return np.array(audio, np.float32)
 
 
+def seed_key(seed: int) -> PRNGKeyArray:
+    """The key of a seed of 64 bits; of a seed from 0 to 2**32 - 1, `jax.random.key(seed)`."""
+    high, low = divmod(int(seed) % 2**64, 2**32)
+    key = jax.random.key(np.uint32(low))
+    return jax.random.fold_in(key, np.uint32(high)) if high else key
+
+
 def piece_key(seed: int, piece: int) -> PRNGKeyArray:
-    """The key of the noise of piece number `piece` of a text, which no other piece has, nor another seed below 2**32.
+    """The key of the noise of piece number `piece` of a text, which no other piece has, nor another seed.
 
     That of piece 0 is the key of the seed.
     """
-    key = jax.random.key(np.uint32(seed % 2**32))
+    key = seed_key(seed)
     # The first two keys of a split are those of the noise of piece 0.
     return key if piece == 0 else jax.random.fold_in(jax.random.split(key, 3)[2], piece)
 
