@@ -26,12 +26,17 @@ def sampling_config(
     """
     check_speed(speed)
     given = {"noise_scale": noise_scale, "duration_noise_scale": duration_noise_scale, "length_scale": length_scale}
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = {name: _as_float(value) for name, value in given.items() if value is not None}
     try:
         sampling = dataclasses.replace(default, **changes)
         return dataclasses.replace(sampling, length_scale=sampling.length_scale / speed)
     except ConfigError as failure:
         raise ConfigError(str(failure).removeprefix("SamplingConfig.")) from None
+
+
+def _as_float(value: Any) -> Any:
+    """`value`, as a Python number if it is one of NumPy, since configurations contain no others."""
+    return float(value) if isinstance(value, np.floating | np.integer) else value
 
 
 def language_id(language: Any, names: Sequence[str]) -> int | None:

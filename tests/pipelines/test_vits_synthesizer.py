@@ -111,7 +111,7 @@ def test_without_noise_speech_does_not_depend_on_the_seed(model):
     options = {"speaker": "ben", "language": "pt", "noise_scale": 0.0, "duration_noise_scale": 0.0}
     first, second = (model.speak("um dois", seed=seed, **options) for seed in (1, 2))
     np.testing.assert_array_equal(first.audio, second.audio)
-    slow = model.speak("um dois", length_scale=3.0, **options)
+    slow = model.speak("um dois", length_scale=np.float32(3), **options)
     assert 2 * first.durations.sum() < slow.durations.sum() <= 3 * first.durations.sum()
 
 
@@ -437,7 +437,11 @@ def test_wrong_options_raise_errors(model, recording):
     for changes, message in (
         ({"seed": 1.5}, "seed is 1.5"),
         ({"noise_scale": -1.0}, "^noise_scale is -1.0; it should be at least 0"),
+        ({"noise_scale": 1e38}, r"^noise_scale is 1e\+38; it should be at most 100"),
+        ({"duration_noise_scale": 1e30}, r"^duration_noise_scale is 1e\+30; it should be at most 100"),
         ({"length_scale": 0.0}, "^length_scale is 0.0; it should be positive"),
+        ({"length_scale": 1e-40}, "^length_scale is 1e-40; it should be from 1e-6 to 1e6"),
+        ({"length_scale": np.float32(np.nan)}, "^length_scale is nan; it should be a finite"),
         ({"length_scale": 1e6}, "s long; a piece should have at most 32768 frames"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -139,16 +139,19 @@ class SamplingConfig:
     """
 
     noise_scale: float = 0.667
-    """Standard deviation of the latents relative to that of the prior; 0 gives its mean."""
+    """Standard deviation of the latents relative to that of the prior, at most 100; 0 gives its mean."""
     duration_noise_scale: float = 0.8
-    """Standard deviation of the noise of the stochastic duration predictor."""
+    """Standard deviation of the noise of the stochastic duration predictor, at most 100."""
     length_scale: float = 1.0
     """Factor of the durations; 2 is half as fast."""
 
     def __post_init__(self) -> None:
         check_types(self)
         check_not_negative(self, "noise_scale", "duration_noise_scale")
+        check_at_most(self, 100, "noise_scale", "duration_noise_scale")
         check_positive(self, "length_scale")
+        scale = self.length_scale
+        check_field(self, "length_scale", 1e-6 <= scale <= 1e6, "be from 1e-6 to 1e6", "2 is half as fast")
 
 
 def decoder_config(
