@@ -68,7 +68,8 @@ def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
             "(samples,) with its sample_rate. Pass several recordings as a list."
         )
     with error_context(name):
-        rate = recording_rate(sample_rate, value.sample_rate if isinstance(value, Audio) else None)
+        own = value.sample_rate if isinstance(value, Audio) else None
+        rate = recording_rate(sample_rate, own, "Pass an array of another rate as Audio.")
         samples = validate_audio(value.samples if isinstance(value, Audio) else value)
         peak = float(max(samples.max(), -samples.min()))
         if peak < SILENCE:
@@ -84,11 +85,11 @@ def read_recording(value: Any, sample_rate: Any, name: str) -> Recording:
     return Recording(samples, rate, peak, name)
 
 
-def recording_rate(given: Any, own: int | None) -> int:
+def recording_rate(given: Any, own: int | None, hint: str = "") -> int:
     """The sample rate of a recording in Hz.
 
     **Arguments:** `given`, the argument `sample_rate`, or `None`; `own`, that of the file or `Audio`; `None` for an
-    array.
+    array; `hint`, a sentence for the error about rates that differ.
 
     **Raises:** `AudioError` if both are `None`, if they differ, or for a rate that is not a whole number of at least
     2000 Hz.
@@ -97,7 +98,8 @@ def recording_rate(given: Any, own: int | None) -> int:
         raise AudioError("sample_rate is None; it should be the sample rate of the array in Hz.")
     rate = whole_rate("sample_rate", own if given is None else given)
     if own not in (None, rate):
-        raise AudioError(f"sample_rate is {rate}; it should be {own}, that of the recording, or None.")
+        expected = f"{own}, that of the recording, or None.{hint and f' {hint}'}"
+        raise AudioError(f"sample_rate is {rate}; it should be {expected}")
     if rate < _LOWEST_RATE:
         value = format_value(rate if given is None else given)
         raise AudioError(f"sample_rate is {value}; it should be in Hz and at least {_LOWEST_RATE}.")

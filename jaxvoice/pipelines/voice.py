@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from jaxvoice.config import format_value, from_dict, read_json, to_dict
 from jaxvoice.dsp.pitch import PitchStatistics
 from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.pipelines.recordings import several
 from jaxvoice.weights.file_writing import atomic_write
 from jaxvoice.weights.schemas import migrate, with_schema_number
 
@@ -121,6 +122,28 @@ class Voice:
                 f"{path} is not a complete voice ({type(failure).__name__}: {failure}); write it again with "
                 "jaxvoice voice."
             ) from failure
+
+
+def is_voice_file(value: Any) -> bool:
+    """Whether `value` is the path of a voice file, by its suffix."""
+    return isinstance(value, str | Path) and Path(value).suffix.lower() == VOICE_SUFFIX
+
+
+def list_recordings(reference: Any, name: str) -> list[Any]:
+    """`reference`, one recording or a list of them, as a list; `name` is that of the argument in errors.
+
+    **Raises:** `ConfigError` for an empty list, and for a `Voice` or a voice file among the recordings.
+    """
+    values = list(reference) if several(reference) else [reference]
+    if not values:
+        raise ConfigError(f"{name} is an empty list; it should contain at least one recording.")
+    for value in values:
+        if isinstance(value, Voice) or is_voice_file(value):
+            instead = "recordings only, or one voice alone" if len(values) > 1 else "recordings of the speaker"
+            kind = "a Voice" if isinstance(value, Voice) else "a voice file"
+            shown = repr(value) if isinstance(value, Voice) else str(value)
+            raise ConfigError(f"{shown} is {kind}, not a recording; pass {instead}.")
+    return values
 
 
 def _list_of_numbers(value: Any) -> list[float]:

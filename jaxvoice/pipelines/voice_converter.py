@@ -33,7 +33,7 @@ from jaxvoice.pipelines.argument_checks import window_frames
 from jaxvoice.pipelines.recordings import Recording, read_recording, read_recordings, several
 from jaxvoice.pipelines.sources import load_for, print_notices
 from jaxvoice.pipelines.vocoder import Waveform
-from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
+from jaxvoice.pipelines.voice import Voice, is_voice_file, list_recordings
 from jaxvoice.weights.array_names import identity_of
 
 Pitch = Literal["match", "keep"] | float
@@ -46,6 +46,7 @@ _MEL_SETTINGS = (
     *("magnitude_floor", "log_floor", "log", "center", "preemphasis", "gain", "offset", "clip"),
 )
 _MOST_SEMITONES = 48
+_TOP_DB = 10.0  # of HiFi-VC
 _TRIM_FRAME, _TRIM_HOP = 2048, 512  # librosa.effects.trim
 
 
@@ -127,7 +128,9 @@ class VoiceConverter:
                     [getattr(self.config.mel, name) for name in _MEL_SETTINGS]]  # fmt: skip
         return identity_of(self.network.speaker_encoder, settings)
 
-    def encode_voice(self, reference: Any, sample_rate: float | None = None, *, top_db: float | None = 10.0) -> Voice:
+    def encode_voice(
+        self, reference: Any, sample_rate: float | None = None, *, top_db: float | None = _TOP_DB
+    ) -> Voice:
         """The voice of one or several recordings of a speaker, for `convert`.
 
         Each recording is resampled, trimmed, scaled to a peak of 1 and encoded on its own. The embedding is the mean of
@@ -147,10 +150,10 @@ class VoiceConverter:
         """
         if top_db is not None and not (isinstance(top_db, int | float) and 0 < top_db < float("inf")):
             raise ConfigError(f"top_db is {format_value(top_db)}; it should be a positive number of decibels, or None.")
-        values = list(reference) if several(reference) else [reference]
-        if not values:
-            raise ConfigError("reference is an empty list; it should contain at least one recording.")
-        recordings = read_recordings(values, sample_rate, "reference")
+        return self._encode_voice(reference, sample_rate, top_db, "reference")
+
+    def _encode_voice(self, reference: Any, sample_rate: float | None, top_db: float | None, name: str) -> Voice:
+        recordings = read_recordings(list_recordings(reference, name), sample_rate, name)
         parts = [self._reference(recording, top_db) for recording in recordings]
         embeddings = [self._inference.speaker(bucketed_log_mel(part, self.config.mel)) for part in parts]
         return Voice(
@@ -240,10 +243,10 @@ class VoiceConverter:
             self.convert(noise, voice, sample_rate=mel.sample_rate, pitch="keep")
 
     def _voice(self, voice: Any, sample_rate: float | None) -> Voice:
-        if isinstance(voice, str | Path) and Path(voice).suffix.lower() == VOICE_SUFFIX:
+        if is_voice_file(voice):
             voice = Voice.load(voice)
         if not isinstance(voice, Voice):
-            return self.encode_voice(voice, sample_rate)
+            return self._encode_voice(voice, sample_rate, _TOP_DB, "voice")
         self.check_voice(voice)
         return voice
 
