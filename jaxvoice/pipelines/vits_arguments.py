@@ -47,8 +47,7 @@ def language_id(language: Any, names: Sequence[str]) -> int | None:
     if not names:
         if language is not None:
             raise ConfigError(
-                f"language is {format_value(language)}; it should be None, because the model has no language "
-                "embeddings."
+                f"language is {format_value(language)}, but the model has no language embeddings; omit it."
             )
         return None
     if language is None and len(names) == 1:
@@ -58,8 +57,8 @@ def language_id(language: Any, names: Sequence[str]) -> int | None:
     return names.index(language)
 
 
-def speaker_id(speaker: Any, ids: Mapping[str, int], names: Sequence[str], count: int) -> int:
-    """The id of a speaker of a table of `count` speakers, given as a name or an id.
+def speaker_id(speaker: Any, ids: Mapping[str, int], names: Sequence[str], count: int, name: str) -> int:
+    """The id of a speaker of a table of `count` speakers, given as a name or an id. Errors contain `name`.
 
     **Raises:** `ConfigError` for an unknown speaker, with the nearest names, or an id out of range.
     """
@@ -69,8 +68,8 @@ def speaker_id(speaker: Any, ids: Mapping[str, int], names: Sequence[str], count
     if isinstance(speaker, str) and speaker in ids:
         return ids[speaker]
     if whole:
-        raise ConfigError(f"speaker is {format_value(speaker)}; it should be a name or an id from 0 to {count - 1}.")
-    raise ConfigError(f"speaker is {format_value(speaker)}; {suggest_names(speaker, names)}")
+        raise ConfigError(f"{name} is {format_value(speaker)}; it should be a name or an id from 0 to {count - 1}.")
+    raise ConfigError(f"{name} is {format_value(speaker)}; {suggest_names(speaker, names)}")
 
 
 def is_speaker_vector(value: Any, size: int) -> bool:

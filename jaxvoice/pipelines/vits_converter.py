@@ -18,6 +18,7 @@ from jaxvoice.models.vits.speakers import ENCODER_FOLDER, Speakers, read_speaker
 from jaxvoice.pipelines.argument_checks import check_seed
 from jaxvoice.pipelines.recordings import Recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, load_with_method, print_notices
+from jaxvoice.pipelines.speaker_encoder import SpeakerEncoder
 from jaxvoice.pipelines.vits_arguments import (
     is_speaker_vector,
     speaker_id,
@@ -25,7 +26,7 @@ from jaxvoice.pipelines.vits_arguments import (
     warn_about_encoder,
 )
 from jaxvoice.pipelines.vocoder import Waveform
-from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
+from jaxvoice.pipelines.voice import Voice, is_voice_file, list_recordings
 
 
 class VITSConverter:
@@ -38,7 +39,8 @@ class VITSConverter:
         """**Arguments:** `speakers`, the known speakers, by default none; `encoder`, a `SpeakerEncoder`, or the
         path or Hub id of one; it should be the encoder with which the model was trained.
 
-        **Raises:** `ConfigError` for an encoder whose embeddings have another size than the vectors of the model.
+        **Raises:** `ConfigError` for an encoder of another type, or whose embeddings have another size than the vectors
+        of the model.
         """
         self.network, self.config = network, config
         if isinstance(encoder, str | Path):
@@ -53,6 +55,10 @@ class VITSConverter:
         if not self._reads_vectors:
             kind = "a table of speakers" if self.config.num_speakers else "one voice"
             raise ConfigError(f"encoder is given, but the model has {kind}; omit it.")
+        if not isinstance(encoder, SpeakerEncoder):
+            raise ConfigError(
+                f"encoder is {format_value(encoder)}; it should be a SpeakerEncoder, or the path or Hub id of one."
+            )
         if encoder.dim != self.config.speaker_channels:
             raise ConfigError(
                 f"The embeddings of the speaker encoder have {encoder.dim} components; they should have "
@@ -124,20 +130,27 @@ class VITSConverter:
         **Arguments:** `reference`, as for `SpeakerEncoder.embed`; `sample_rate`, of arrays, in Hz.
 
         **Raises:** `ConfigError` for a model that does not read speaker vectors, without a speaker encoder, for an
-        empty list, or for a speaker vector instead of a recording; otherwise as `SpeakerEncoder.embed`.
+        empty list, or for a speaker vector or a voice instead of a recording; otherwise as `SpeakerEncoder.embed`.
         """
+        return self._encode_voice(reference, sample_rate, "reference")
+
+    def _encode_voice(self, reference: Any, sample_rate: float | None, name: str) -> Voice:
+        if self.config.num_speakers:
+            raise ConfigError(
+                "The model has a table of speakers and reads no speaker vectors, so it has no voices of recordings. "
+                f"Pass the name of a speaker ({list_names(self.speakers)}), or a model that reads speaker vectors."
+            )
         if not self._reads_vectors:
-            raise ConfigError("The model reads no speaker vectors, so it has no voices of recordings.")
+            raise ConfigError(
+                "The model has one voice, so it has no voices of recordings. Pass a model that reads speaker vectors."
+            )
         if is_speaker_vector(reference, self.config.speaker_channels):
             raise ConfigError(
-                f"reference has {self.config.speaker_channels} values, as many as a speaker vector of the model; it "
+                f"{name} has {self.config.speaker_channels} values, as many as a speaker vector of the model; it "
                 "should be a recording. Pass a speaker vector as speaker of speak, or as voice of convert."
             )
-        encoder = self._encoder
-        values = list(reference) if several(reference) else [reference]
-        if not values:
-            raise ConfigError("reference is an empty list; it should contain at least one recording.")
-        recordings = read_recordings(values, sample_rate, "reference")
+        values, encoder = list_recordings(reference, name), self._encoder
+        recordings = read_recordings(values, sample_rate, name)
         return Voice(
             embedding=np.mean(encoder.embed(recordings), axis=0),
             pitch=None,
@@ -162,6 +175,11 @@ class VITSConverter:
 
     def check_speaker(self, voice: str) -> None:
         """Raise `ConfigError`, with the nearest names, unless `voice` is the name of a known speaker."""
+        self._check_several_voices()
+        if not self.speakers:
+            raise ConfigError(
+                f"voice is {voice!r}, which is not a file, and the model knows no speakers by name. Check the path."
+            )
         if voice not in self.speakers:
             raise ConfigError(
                 f"voice is {voice!r}, which is neither a known speaker nor a file; "
@@ -231,8 +249,7 @@ class VITSConverter:
         """
         check_seed(seed)
         self.check_pitch(pitch)
-        if not self.config.speaker_channels:
-            raise ConfigError("The model has one voice; conversion needs a model of several voices.")
+        self._check_several_voices()
         sources = list(source) if several(source) else [source]
         recordings = read_recordings(sources, sample_rate, "source")
         target = self._target(voice, sample_rate)
@@ -255,22 +272,26 @@ class VITSConverter:
         options = {"speaker": speaker, "sample_rate": sample_rate, "pitch": pitch, "seed": seed}
         return iter([self.convert(source, voice, **options)])
 
+    def _check_several_voices(self) -> None:
+        if not self.config.speaker_channels:
+            raise ConfigError("The model has one voice; conversion needs a model of several voices.")
+
     @property
     def _reads_vectors(self) -> bool:
         return self.config.reads_vectors
 
     def _target(self, voice: Any, sample_rate: float | None) -> Speaker:
         if self.config.num_speakers:
-            return self._speaker_id(voice, None)
+            return self._speaker_id(voice, "voice")
         if isinstance(voice, str) and voice in self._speakers.vectors:
             return self._speaker(voice)
         if voice is None:
             raise ConfigError("voice is None; it should be the name of a known speaker, a recording, or a voice file.")
-        if isinstance(voice, str) and self.speakers and not os.path.exists(voice):
+        if isinstance(voice, str) and not os.path.exists(voice):
             self.check_speaker(voice)
         if is_speaker_vector(voice, self.config.speaker_channels):
             return speaker_vector(voice, self.config.speaker_channels, "voice")
-        return self._voice(voice, sample_rate).embedding
+        return self._voice(voice, sample_rate, "voice").embedding
 
     def _convert(self, recording: Recording, speaker: Any, target: Speaker, seed: int) -> Waveform:
         if speaker is None and self._reads_vectors:
@@ -290,37 +311,45 @@ class VITSConverter:
         if speaker is not None and reference is not None:
             raise ConfigError("speaker and reference are both given; pass only one of the two.")
         if not self.config.speaker_channels:
-            if speaker is not None or reference is not None:
-                raise ConfigError("The model has one voice; omit speaker and reference.")
+            if speaker is not None:
+                raise ConfigError(f"speaker is {format_value(speaker)}, but the model has one voice; omit it.")
+            if reference is not None:
+                raise ConfigError(
+                    "The model has one voice and reads no recordings. Omit the reference (jaxvoice speak), or pass a "
+                    "model that reads speaker vectors."
+                )
             return None
         if self.config.num_speakers:
-            return self._speaker_id(speaker, reference)
+            if reference is not None:
+                raise ConfigError(
+                    "reference is given, but the model has a table of speakers and no speaker vectors. Pass the name "
+                    f"of a speaker as speaker (jaxvoice speak --speaker): {list_names(self.speakers)}."
+                )
+            return self._speaker_id(speaker, "speaker")
         if reference is not None:
-            return self._voice(reference, sample_rate).embedding
+            return self._voice(reference, sample_rate, "reference").embedding
         if speaker is None:
-            known = f"the name of a known speaker ({list_names(self.speakers)}), or " if self.speakers else ""
+            known = f"the name of a known speaker ({list_names(self.speakers)}) as speaker (--speaker), "
             raise ConfigError(
-                f"The model needs the voice of a speaker. Pass {known}a recording of the speaker as reference, or a "
-                f"vector of {self.config.speaker_channels} numbers."
+                f"The model needs the voice of a speaker. Pass {known if self.speakers else ''}a recording of the "
+                f"speaker as reference (--reference), or, in Python, a vector of {self.config.speaker_channels} "
+                "numbers as speaker."
             )
+        if isinstance(speaker, Voice):
+            raise ConfigError(f"speaker is {speaker!r}; it should be a name or a vector. Pass a voice as reference.")
         if isinstance(speaker, str):
             if speaker not in self._speakers.vectors:
                 raise ConfigError(f"speaker is {speaker!r}; {suggest_names(speaker, self.speakers)}")
             return np.asarray(self._speakers.vectors[speaker], np.float32)
         return speaker_vector(speaker, self.config.speaker_channels)
 
-    def _speaker_id(self, speaker: Any, reference: Any) -> int:
-        if reference is not None:
-            raise ConfigError(
-                "reference is given, but the model has a table of speakers and no speaker vectors. Pass the name of a "
-                f"speaker as speaker (jaxvoice speak --speaker): {list_names(self.speakers)}."
-            )
-        return speaker_id(speaker, self._speakers.ids, self.speakers, self.config.num_speakers)
+    def _speaker_id(self, speaker: Any, name: str) -> int:
+        return speaker_id(speaker, self._speakers.ids, self.speakers, self.config.num_speakers, name)
 
-    def _voice(self, voice: Any, sample_rate: float | None = None) -> Voice:
-        if isinstance(voice, str | Path) and Path(voice).suffix.lower() == VOICE_SUFFIX:
+    def _voice(self, voice: Any, sample_rate: float | None, name: str) -> Voice:
+        if is_voice_file(voice):
             voice = Voice.load(voice)
         if isinstance(voice, Voice):
             self.check_voice(voice)
             return voice
-        return self.encode_voice(voice, sample_rate)
+        return self._encode_voice(voice, sample_rate, name)

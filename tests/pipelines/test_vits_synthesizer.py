@@ -10,12 +10,13 @@ import pytest
 import soundfile
 
 import jaxvoice
+from jaxvoice.data.audio import Audio
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, MissingExtraError, TextError
 from jaxvoice.models import speaker_encoder
 from jaxvoice.models.vits import FAMILY, VITS, VITSConfig
 from jaxvoice.models.vits.inference import conversion_reach, piece_key
-from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer
+from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer, Voice
 from jaxvoice.pipelines.speaker_encoder import scaled_to_level
 from jaxvoice.pipelines.synthesizer import BLANK
 from jaxvoice.pipelines.vits_arguments import split_text
@@ -262,10 +263,18 @@ def test_models_with_a_table_have_names_and_ids(table_model, recording):
     assert converted.shape == recording.shape
     for call, message in (
         (lambda: table_model.speak("abc"), "speaker is None; it should be one of the known names: 'p225', 'p226'"),
-        (lambda: table_model.speak("abc", speaker="p225b"), "speaker is 'p225b'; the nearest known names are 'p225', 'p226'"),
+        (
+            lambda: table_model.speak("abc", speaker="p225b"),
+            "speaker is 'p225b'; the nearest known names are 'p225', 'p226'",
+        ),
         (lambda: table_model.speak("abc", speaker=3), "speaker is 3; it should be a name or an id from 0 to 2"),
         (lambda: table_model.speak("abc", reference=recording), "has a table of speakers and no speaker vectors"),
-        (lambda: table_model.speak("abc", speaker=0, language="en"), "language is 'en'; it should be None"),
+        (lambda: table_model.speak("abc", speaker=0, language="en"), "^language is 'en', but the model has no lang"),
+        (lambda: table_model.speak("abc", speaker=0, reference=recording), "speaker and reference are both given"),
+        (
+            lambda: table_model.convert(recording, "p225b", speaker="p225", sample_rate=RATE),
+            "^voice is 'p225b'; the nearest known names are 'p225', 'p226'",
+        ),
         (lambda: table_model.convert(recording, "p301", sample_rate=RATE), "speaker is None; it should be the speaker"),
         (lambda: table_model.encode_voice(recording, RATE), "reads no speaker vectors"),
     ):
@@ -279,10 +288,16 @@ def test_models_of_one_voice_have_no_speakers():
     )
     model = VITSSynthesizer(VITS(config, key=jax.random.key(0)), config)
     assert len(model.speak("abc").audio) > 0 and model.speakers == ()
-    with pytest.raises(ConfigError, match="The model has one voice; omit speaker and reference"):
+    with pytest.raises(ConfigError, match=r"^speaker is 'anna', but the model has one voice; omit it"):
         model.speak("abc", speaker="anna")
+    with pytest.raises(ConfigError, match=r"one voice and reads no recordings. Omit the reference \(jaxvoice speak\)"):
+        model.speak("abc", reference="a.wav")
+    with pytest.raises(ConfigError, match=r"no voices of recordings. Pass a model that reads speaker vectors"):
+        model.encode_voice("a.wav")
     with pytest.raises(ConfigError, match="The model has one voice; conversion needs a model of several voices"):
         model.convert(np.ones(3000, np.float32), "anna", sample_rate=RATE)
+    with pytest.raises(ConfigError, match="conversion needs a model of several voices"):
+        model.check_speaker("anna")
     with pytest.raises(ConfigError, match="encoder is given, but the model has one voice"):
         VITSSynthesizer(model.network, config, encoder=object())
 
@@ -294,7 +309,7 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
         (
             {},
             ConfigError,
-            r"needs the voice of a speaker. Pass the name of a known speaker \('anna', 'ben'\), or a rec",
+            r"Pass the name of a known speaker \('anna', 'ben'\) as speaker \(--speaker\), a recording of",
         ),
         ({"speaker": "anne"}, ConfigError, "speaker is 'anne'; the nearest known name is 'anna'"),
         ({"speaker": "xyz"}, ConfigError, "speaker is 'xyz'; it should be one of the known names: 'anna', 'ben'"),
@@ -311,6 +326,17 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
         ),
         ({"reference": [recording, short], "sample_rate": RATE}, AudioError, "reference 2 is 0.100 s long"),
         ({"reference": []}, ConfigError, "reference is an empty list"),
+        (
+            {"reference": ["v.json", "a.wav"]},
+            ConfigError,
+            "^v.json is a voice file, not a recording; pass recordings o",
+        ),
+        ({"reference": {"a.wav"}}, AudioError, "^reference has type set; it should be the path of a file, an Audio"),
+        (
+            {"speaker": Voice(np.ones(size), None, 1.0, 1, "x")},
+            ConfigError,
+            r"^speaker is Voice\(.* Pass a voice as ref",
+        ),
         *(
             ({"reference": vector, **rate}, ConfigError, rf"reference has {size} values.* Pass a .* vector as speaker")
             for vector in (np.ones(size, np.float32), [1.0] * size)
@@ -331,6 +357,10 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
         model.convert(recording, "anne", sample_rate=RATE)
     with pytest.raises(ConfigError, match="voice is None; it should be the name of a known speaker"):
         model.convert(recording, None, sample_rate=RATE)
+    with pytest.raises(AudioError, match=r"^voice: sample_rate is None; it should be the sample rate of the array"):
+        model.convert(Audio(recording, RATE), np.ones(size - 1, np.float32))
+    with pytest.raises(AudioError, match=r"^source: sample_rate is 16000; it should be 22050.* rate as Audio"):
+        model.convert(Audio(recording, RATE), recording, sample_rate=16000)
     with pytest.raises(AudioError, match=r"source is 0.100 s long; it should be at least 0.2 s"):
         model.convert(short, "anna", sample_rate=RATE)
     with pytest.warns(JaxvoiceWarning, match="depend on what is said"):
@@ -359,10 +389,16 @@ def test_models_without_their_encoder_raise_errors(folder, config, recording, en
     bare = VITSSynthesizer(network, config)
     with pytest.raises(ConfigError, match="which was not loaded; pass encoder"):
         bare.speak("abc", reference=recording, sample_rate=RATE, language="en")
-    with pytest.raises(ConfigError, match="Pass a recording of the speaker as reference, or a vector of"):
+    with pytest.raises(
+        ConfigError, match=r"Pass a recording of the speaker as reference \(--reference\), or, in Python"
+    ):
         bare.speak("abc", language="en")
     with pytest.raises(ConfigError, match=rf"encoder have {encoder.dim} components; they should have 10, the size"):
         VITSSynthesizer(VITS(SMALL, key=jax.random.key(0)), SMALL, encoder=encoder)
+    with pytest.raises(ConfigError, match=r"^encoder is 5; it should be a SpeakerEncoder, or the path"):
+        VITSSynthesizer(network, config, encoder=5)
+    with pytest.raises(ConfigError, match="voice is 'anna', which is not a file, and the model knows no speakers"):
+        bare.convert(recording, "anna", sample_rate=RATE)
 
 
 def test_voices_of_encoders_with_other_settings_raise_errors(model, encoder, recording):
