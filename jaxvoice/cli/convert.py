@@ -38,7 +38,8 @@ class Convert:
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE ... OUTPUT", help_behavior_hint="")
     ]
     """Recordings (WAV, FLAC, OGG, MP3) or folders of them, followed by the output: a .wav file or a (new) folder."""
-    voice: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="REF [REF ...]")]
+    # Text, since ./anna is a file, and anna may be a speaker.
+    voice: Annotated[tuple[str, ...], tyro.conf.arg(metavar="REF [REF ...]")]
     """Recordings of the voice, one voice file (.json) of jaxvoice voice, or the name of a speaker of the model."""
     model: str
     """Voice conversion model: model folder, run folder, or Hub id (owner/name)."""
@@ -111,21 +112,31 @@ class Convert:
         return semitones
 
 
-def read_voice(converter: Any, paths: Sequence[Path]) -> "Voice | str":
+def read_voice(converter: Any, values: Sequence[str]) -> "Voice | str":
     """The voice of recordings, computed by the pipeline `converter`, that of one voice file, or the name of a speaker.
 
-    **Raises:** `ConfigError` for a folder, for a voice file among several paths, for the voice of another model, or for
-    an unknown speaker, with the nearest names; otherwise as `encode_voice` and `Voice.load`.
-    """
-    from jaxvoice.pipelines.voice import VOICE_SUFFIX, Voice
+    A name that the model knows is that of the speaker, not of a file.
 
-    if len(paths) == 1 and not paths[0].exists() and getattr(converter, "speakers", ()):
-        converter.check_speaker(str(paths[0]))
-        return str(paths[0])
+    **Raises:** `ConfigError` for a folder, for a voice file or a speaker among several values, for the voice of another
+    model, or for an unknown speaker, with the nearest names; otherwise as `encode_voice` and `Voice.load`.
+    """
+    from jaxvoice.pipelines.voice import Voice, is_voice_file
+
+    names, paths = getattr(converter, "speakers", None), [Path(value) for value in values]
+    missing = [value for value, path in zip(values, paths, strict=True) if not path.exists()]
+    if names is not None and len(values) == 1 and (missing or values[0] in names):
+        converter.check_speaker(values[0])
+        return values[0]
+    for value in missing:
+        if value in (names or ()):
+            raise ConfigError(
+                f"--voice contains {value}, a speaker of the model, and other values; pass the name of one speaker, or "
+                "recordings."
+            )
     folder = next((path for path in paths if path.is_dir()), None)
     if folder is not None:
         raise ConfigError(f"--voice contains {folder}, a folder; pass recordings of the voice, or one voice file.")
-    files = [path for path in paths if path.suffix.lower() == VOICE_SUFFIX]
+    files = [path for path in paths if is_voice_file(path)]
     if not files:
         return converter.encode_voice(list(paths))
     if len(paths) > 1:

@@ -115,7 +115,11 @@ def test_known_speakers_speak(place, tmp_path, capsys):
             )
         ),
         (("clone", "a.wav", "hello", "out.wav", "--language", "en"), "which was not loaded; pass encoder"),
-        (("speak", "hello", "out.wav", "--language", "en"), "needs the voice of a speaker. Pass the name of a known"),
+        (("clone", "v.json", "a.wav", "hello", "out.wav", "--language", "en"), "error: v.json is a voice file, not"),
+        (
+            ("speak", "hello", "out.wav", "--language", "en"),
+            "('anna') as speaker (--speaker), a recording of the speak",
+        ),
         (
             ("speak", "hello", "out.wav", "--speaker", "anne", "--language", "en"),
             "error: --speaker is 'anne'; the near",
@@ -126,6 +130,10 @@ def test_known_speakers_speak(place, tmp_path, capsys):
         ),
         (("convert", "a.wav", "out.wav", "--voice", "anna", "--seed", str(2**63)), f"error: --seed is {2**63}; it sh"),
         (("convert", "a.wav", "out.wav", "--voice", "anna", "--pitch", "3"), "pitch is 3.0; it should be"),
+        (
+            ("convert", "a.wav", "out.wav", "--voice", "anna", "a.wav"),
+            "error: --voice contains anna, a speaker of the model, and other values; pass the name of one speaker, or",
+        ),
         (
             ("convert", "a.wav", "out.wav", "--voice", "anne", "--speaker", "anna"),
             "voice is 'anne', which is neither a known speaker nor a file; the nearest known name is 'anna'",
@@ -151,14 +159,19 @@ def test_models_without_speaker_vectors_cannot_clone(place, tmp_path, capsys):
     assert "--speaker is not an option of" in capsys.readouterr().err
 
 
-def test_recordings_are_converted_to_voices_and_to_known_speakers(place, tmp_path):
+def test_recordings_are_converted_to_voices_and_to_known_speakers(place, tmp_path, monkeypatch, capsys):
     model = "--model", place / "model", "--encoder", place / "encoder"
     assert run("voice", place / "a.wav", tmp_path / "voice.json", *model) == 0
     assert run("convert", place / "a.wav", tmp_path / "out.wav", "--voice", tmp_path / "voice.json", *model) == 0
     assert soundfile.info(tmp_path / "out.wav").frames == 33075
     # Both speakers are known, so that no encoder is needed.
-    command = "convert", place / "a.wav", tmp_path / "known.wav", "--voice", "anna", "--speaker", "anna"
-    assert run(*command, "--model", place / "model") == 0
+    # A folder with the name of a speaker does not hide the speaker.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "anna").mkdir()
+    command = "convert", place / "a.wav", tmp_path / "known.wav", "--speaker", "anna", "--model", place / "model"
+    assert run(*command, "--voice", "anna") == 0
+    assert run(*command, "--voice", "./anna") == 2
+    assert "--voice contains anna, a folder; pass recordings" in capsys.readouterr().err
     assert soundfile.info(tmp_path / "known.wav").frames == 33075
 
 
@@ -185,7 +198,8 @@ def test_models_of_a_table_of_speakers_read_no_recordings(place, tmp_path, capsy
             ("clone", place / "a.wav", "hello", tmp_path / "out.wav", "--language", "en"),
             "(jaxvoice speak --speaker): '0'",
         ),
-        (("voice", place / "a.wav", tmp_path / "v.json"), "reads no speaker vectors"),
+        (("voice", place / "a.wav", tmp_path / "v.json"), "Pass the name of a speaker ('0', '1'), or a model"),
+        (("convert", place / "a.wav", tmp_path / "out.wav", "--voice", place / "a.wav"), "Pass the name of a speaker"),
         (
             ("voice", place / "a.wav", tmp_path / "v.json", "--encoder", place / "encoder"),
             "error: --encoder is given, but",
