@@ -6,6 +6,8 @@
 - `gradient`: the gradient of the speaker consistency loss with respect to waveforms as long as the segments of YourTTS.
     The weights are constants and get no gradient.
 
+With `--layers`, the convolutions of the four groups of blocks are also timed alone, at the shapes of each work.
+
 The engines take turns, and the precision is float32. Embeddings must agree to 1e-4 of the largest value, and gradients
 to 1e-2: those of torch differ by 2e-3 from a computation in float64, those of jaxvoice by 2e-4. Operations are those of
 `flops.traced_gflop`. The memory of each engine is the peak of a separate process.
@@ -22,7 +24,7 @@ from jaxtyping import Float32
 
 from experiments.benchmarks import common, flops
 from experiments.benchmarks.timing import Harness, TimingOptions, engine_memory, print_engine_memory
-from jaxvoice.models.speaker_encoder.config import preset
+from jaxvoice.models.speaker_encoder.config import ResNetConfig, preset
 from jaxvoice.training.process import keep_freed_memory
 
 Engine = Literal["jaxvoice", "torch"]
@@ -51,6 +53,8 @@ class Options(TimingOptions):
     """Rounds of each comparison."""
     max_seconds: float = 60.0
     """Stop a comparison after this time in seconds, but not before three rounds."""
+    layers: bool = False
+    """Also time a convolution of each group of blocks."""
     memory: bool = True
     """Measure the memory of each engine in a separate process."""
     memory_of: Engine | None = None
@@ -181,6 +185,57 @@ def measure(harness: Harness, options: Options, work: Work) -> list[dict[str, An
     ]
 
 
+def layer_calls(shape: tuple[int, int, int, int]) -> dict[str, Callable[[], Array]]:
+    """A convolution with three taps on each axis in both engines; `shape` is `(batch, mels, frames, channels)`."""
+    import equinox as eqx
+    import jax
+    import torch
+    from jax import numpy as jnp
+
+    from jaxvoice.nn import Conv2d
+
+    channels, random = shape[-1], np.random.default_rng(2)
+    x = random.normal(0, 1, shape).astype(np.float32)
+    weight = random.normal(0, (9 * channels) ** -0.5, (channels, channels, 3, 3)).astype(np.float32)
+    conv = Conv2d(channels, channels, 3, padding=1, use_bias=False, key=jax.random.key(0))
+    conv = eqx.tree_at(lambda one: one.weight, conv, jnp.asarray(weight))
+    compiled, given = eqx.filter_jit(lambda conv, x: conv(x)), jnp.asarray(x)
+    of_torch, kernel = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(weight)
+
+    def torch_conv() -> Array:
+        with torch.inference_mode():
+            return torch.nn.functional.conv2d(of_torch, kernel, padding=1).numpy().transpose(0, 2, 3, 1)
+
+    return {"jaxvoice": lambda: np.asarray(compiled(conv, given)), "torch": torch_conv}
+
+
+def measure_layers(harness: Harness, options: Options, work: Work) -> list[dict[str, Any]]:
+    """Rows of a convolution of each group of blocks, one for each engine."""
+    config = preset("hasp")
+    assert isinstance(config.network, ResNetConfig)
+    batch, samples = audio_of(options, work).shape
+    mels, frames, rows = config.mel.num_mels, samples // config.mel.hop_length + 1, []
+    for channels in config.network.channels:
+        shape = (batch, mels, frames, channels)
+        name = f"3 x 3, {' x '.join(map(str, shape))}"
+        calls = layer_calls(shape)
+        difference = common.check_agreement(name, calls["jaxvoice"](), calls["torch"](), TOLERANCE["embedding"])
+        comparison = harness.compare(name, calls)
+        gflop = 2 * 9 * channels * float(np.prod(shape)) / 1e9
+        rows += [
+            {
+                "work": work,
+                "convolution": name,
+                "engine": engine,
+                **comparison.row(engine, gflop=gflop, milliseconds=True),
+                "difference": difference,
+            }
+            for engine in calls
+        ]
+        mels, frames = -(-mels // 2), -(-frames // 2)
+    return rows
+
+
 def measure_memory(options: Options, threads: int) -> list[dict[str, Any]]:
     """The peak memory of each work and engine, in separate processes."""
     rows = []
@@ -205,8 +260,9 @@ def main(options: Options) -> None:
     harness = Harness(options)
     torch.set_num_threads(harness.threads)
     rows = [row for work in options.works for row in measure(harness, options, work)]
+    layers = [row for work in options.works for row in measure_layers(harness, options, work)] if options.layers else []
     memory = measure_memory(options, harness.threads) if options.memory else []
-    common.report("H/ASP speaker encoder, float32", options, rows, memory, harness=harness)
+    common.report("H/ASP speaker encoder, float32", options, rows, memory, layers, harness=harness)
 
 
 if __name__ == "__main__":

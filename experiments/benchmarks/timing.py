@@ -117,7 +117,7 @@ def print_engine_memory(
 ) -> None:
     """Print the memory of `build()`, called `calls` times, in the process that `engine_memory` starts for `engine`."""
     number = limit_threads(threads)
-    if engine == "torch":
+    if engine.startswith("torch"):
         import torch
 
         torch.set_num_threads(number)

@@ -93,15 +93,22 @@ class Batch(NamedTuple):
 class Trainer:
     """Network and discriminators with their optimisers, and the step that trains them as `VITSTask` does.
 
-    As in jaxvoice, the generator runs once, its losses are those of the updated discriminators, and no gradient of the
-    discriminators is computed for them.
+    As in jaxvoice, the generator runs once, and its losses are those of the updated discriminators. `skip_unused`
+    leaves out gradients that the published step does not use: those of the discriminators for the generator's losses.
     """
 
     def __init__(
-        self, network: VITS, discriminators: Discriminators, mel: MelConfig, optimizer: OptimizerConfig, segment: int
+        self,
+        network: VITS,
+        discriminators: Discriminators,
+        mel: MelConfig,
+        optimizer: OptimizerConfig,
+        segment: int,
+        *,
+        skip_unused: bool = False,
     ) -> None:
         self.network, self.discriminators, self.segment, self.hop = network, discriminators, segment, mel.hop_length
-        self.spectrograms = Spectrograms(mel)
+        self.spectrograms, self.skip_unused = Spectrograms(mel), skip_unused
         settings: dict[str, Any] = {
             "lr": optimizer.learning_rate,
             "betas": (optimizer.b1, optimizer.b2),
@@ -170,13 +177,13 @@ class Trainer:
         return loss
 
     def _adversarial(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        self.discriminators.requires_grad_(False)
-        with torch.no_grad():
+        self.discriminators.requires_grad_(not self.skip_unused)
+        with torch.set_grad_enabled(not self.skip_unused):
             of_real = self.discriminators(real)
         of_fake = self.discriminators(fake)
         adversarial = torch.stack([(1 - scores).square().mean() for scores, _ in of_fake]).sum()
         pairs = zip(of_real, of_fake, strict=True)
-        terms = [(a - b).abs().mean() for (_, r), (_, f) in pairs for a, b in zip(r, f, strict=True)]
+        terms = [(a.detach() - b).abs().mean() for (_, r), (_, f) in pairs for a, b in zip(r, f, strict=True)]
         return {"adversarial": adversarial, "feature": 2 * torch.stack(terms).sum()}
 
 

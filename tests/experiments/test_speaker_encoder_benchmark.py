@@ -35,6 +35,11 @@ def test_works_and_memory_are_measured(tmp_path) -> None:
     memory = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows_2"]
     assert [row["engine"] for row in memory] == list(benchmark.ENGINES)
     assert all(0 < row["MiB ready"] <= row["MiB peak"] for row in memory)
+    benchmark.main(replace(SHORT, works=("gradient",), layers=True, json=tmp_path / "x.json"))
+    layers = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows_3"]
+    shapes = ("2 x 64 x 26 x 32", "2 x 32 x 13 x 64", "2 x 16 x 7 x 128", "2 x 8 x 4 x 256")
+    assert [row["convolution"] for row in layers[::2]] == [f"3 x 3, {shape}" for shape in shapes]
+    assert layers[0]["GFLOP"] == pytest.approx(2 * 9 * 32 * 32 * 2 * 64 * 26 / 1e9)
 
 
 def test_gradients_equal_those_in_float64() -> None:
