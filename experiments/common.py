@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import jax
+import numpy as np
 import tyro
 
 from jaxvoice.config import differences, from_dict
@@ -27,6 +28,7 @@ from jaxvoice.data import (
     make_demo_corpus,
     preflight,
     split,
+    write_wav,
 )
 from jaxvoice.data.atomic_folders import cache_folder
 from jaxvoice.data.samplers import Sampler
@@ -34,6 +36,7 @@ from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
 from jaxvoice.models.family import Family
 from jaxvoice.pipelines.sources import find_model_folder
+from jaxvoice.pipelines.synthesizer import Speech
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import LoopConfig, TrainingResult
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
@@ -415,6 +418,15 @@ def model_rows(result: TrainingResult, command: str) -> list[Row]:
         return [("the model", "none yet")]
     step = read_config_file(folder).table.get("info", {}).get("step")
     return [("the model", f"{folder}{of_step(step, result)}"), ("next", command)]
+
+
+def write_spoken(result: TrainingResult, speak: Callable[[], Speech]) -> Path | None:
+    """Write the speech that `speak` makes with the best model to `spoken.wav`; returns `None` without a model."""
+    if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
+        return None
+    speech, path = speak(), result.folder / "spoken.wav"
+    write_wav(path, np.asarray(speech.audio), speech.sample_rate)
+    return path
 
 
 def samples_rows(result: TrainingResult, experiment: Experiment) -> list[Row]:

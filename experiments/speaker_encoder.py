@@ -55,7 +55,7 @@ class Experiment(common.Experiment):
     """Folder of the audio of a file list, if it is not beside it."""
     unseen: tuple[str, ...] | None = None
     """Speakers that are never trained on, with which the encoder is validated. By default, four voices of the demo
-    corpus, six speakers of VCTK, or a quarter of the speakers with several recordings."""
+    corpus, six speakers of VCTK, or a quarter of the speakers with several recordings, at least two."""
     batch_size: Annotated[int, tyro.conf.Suppress] = 32
     """Examples per step: `speakers` times `utterances`."""
     validation: Annotated[int | None, tyro.conf.Suppress] = None
@@ -103,9 +103,11 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
     if experiment.data is None:
         corpus = voice_conversion.demo_corpus()
         unseen = DEMO_UNSEEN if unseen is None else unseen
+        voice_conversion.check_speakers("--unseen", unseen, corpus)
     else:
         found = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
         rows_of_speakers(found)  # raises an error before files are decoded
+        voice_conversion.check_speakers("--unseen", unseen or (), found)
         config = experiment.training
         checked = preflight(found, config.model.sample_rate, config.segment, progress=jax.process_index() == 0)
         print_once(checked.table())
@@ -116,19 +118,21 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
 def unseen_speakers(corpus: Corpus) -> Collection[str]:
     """The speakers of VCTK that are held out, or else a quarter of those with several recordings, from the end.
 
-    **Raises:** `DataError` for fewer than three speakers with several recordings.
+    **Raises:** `DataError` for fewer than two speakers with several recordings, or if fewer than two others are left.
     """
     counts = Counter(utterance.speaker for utterance in corpus.utterances)
     several = sorted(speaker for speaker, count in counts.items() if count > 1)
     of_vctk = [speaker for speaker in voice_conversion.VCTK_UNSEEN if speaker in several]
     if corpus.kind == "vctk" and len(of_vctk) > 1:
         return voice_conversion.VCTK_UNSEEN
-    if len(several) < 3:
+    held_out = several[-max(2, len(several) // _SHARE) :]
+    if len(held_out) < 2 or len(counts) - len(held_out) < 2:
         raise DataError(
-            f"The corpus {corpus.root} has {len(several)} speakers with several recordings; it should have at least "
-            "three, of which one or more are held out. Add recordings, or pass the speakers to hold out with --unseen."
+            f"The corpus {corpus.root} has {len(counts)} speaker(s), {len(several)} of them with several recordings; "
+            "it should have at least four, of which two with several recordings are held out. Add recordings of other "
+            "speakers."
         )
-    return several[-max(2, len(several) // _SHARE) :]
+    return held_out
 
 
 def check_rows(config: TrainingConfig) -> None:
@@ -148,8 +152,12 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     check_rows(experiment.training)
     common.check(experiment)
     train, held_out = find_speakers(experiment)
-    known, config = len(set(utterance.speaker for utterance in train.utterances)), experiment.training
-    config = replace(config, speakers=min(config.speakers, max(2, known)))
+    known, unseen, config = len(train.speakers), ", ".join(held_out.speakers), experiment.training
+    if known < 2:
+        raise DataError(f"One speaker is left to train on; there should be at least two. Shorten --unseen ({unseen}).")
+    config = replace(config, speakers=min(config.speakers, known))
+    if config.has_classifier and config.classes is None:
+        config = replace(config, classes=known)
     check_rows(config)
     model, progress = config.model, jax.process_index() == 0
 

@@ -4,11 +4,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from experiments import common
-from jaxvoice.data import Corpus, find_aligned, make_demo_corpus, write_wav
+from jaxvoice.data import Corpus, find_aligned, make_demo_corpus
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.dsp import MelConfig
 from jaxvoice.models.gaussian_tts.validation import VocoderFunction
@@ -49,12 +46,7 @@ def vocoder_function(vocoder: Path | None, mel: MelConfig) -> VocoderFunction | 
 
 def speak(result: TrainingResult, text: str, vocoder: Path | None) -> Path | None:
     """Write `text`, spoken with the best model of the run, to `spoken.wav`; returns `None` without a model."""
-    if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
-        return None
-    speech = Synthesizer.load(result.folder, vocoder=vocoder).speak(text)
-    path = result.folder / "spoken.wav"
-    write_wav(path, np.asarray(speech.audio), speech.sample_rate)
-    return path
+    return common.write_spoken(result, lambda: Synthesizer.load(result.folder, vocoder=vocoder).speak(text))
 
 
 def spoken_rows(result: TrainingResult, spoken: Path | None, vocoder: Path | None) -> list[common.Row]:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
-import numpy as np
 import tyro
 
 from experiments import common
 from jaxvoice.config import from_dict, list_names
-from jaxvoice.data import Corpus, Store, WeightedBuckets, load_store, preflight, write_wav
+from jaxvoice.data import Corpus, Store, WeightedBuckets, load_store, preflight
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.vits import FAMILY, VITS, VITSDiscriminators
 from jaxvoice.models.vits.columns import training_sampler
@@ -90,10 +89,21 @@ def check_text(experiment: Experiment, language: str | None = None) -> None:
     model.symbols.ids(*texts_to_symbols([text], model.symbols, name))
 
 
-def checked(corpus: Corpus, model: VITSConfig, **options: Any) -> Corpus:
-    """The usable recordings of `corpus`, after a table of them is printed; `options` are those of `preflight`."""
-    mel = model.mel
-    found = preflight(corpus, mel.sample_rate, mel.n_fft, mel=mel, progress=jax.process_index() == 0, **options)
+def checked(corpus: Corpus, experiment: Experiment, *, shortest: float = 0.1) -> Corpus:
+    """The usable recordings of `corpus`, of `shortest` to `--max-seconds` seconds, after a table of them is printed.
+
+    Utterances are held out of these, so that one that is too long is never held out.
+    """
+    mel = experiment.training.model.mel
+    found = preflight(
+        corpus,
+        mel.sample_rate,
+        mel.n_fft,
+        mel=mel,
+        shortest=shortest,
+        longest=experiment.max_seconds,
+        progress=jax.process_index() == 0,
+    )
     print_once(found.table())
     return found.corpus
 
@@ -108,11 +118,6 @@ def max_frames(experiment: Experiment) -> int:
     """The largest number of frames of an utterance."""
     mel = experiment.training.model.mel
     return max(1, int(experiment.max_seconds * mel.sample_rate) // mel.hop_length)
-
-
-def print_rejected(store: Store) -> None:
-    """Print the store, with the number of utterances that are left out for each reason."""
-    print_once(store.table())
 
 
 def sampler(experiment: Experiment, store: Store, model: VITSConfig, **options: Any) -> WeightedBuckets:
@@ -165,12 +170,7 @@ def known_speakers(result: TrainingResult) -> tuple[str, ...]:
 
 def speak(result: TrainingResult, text: str, **options: Any) -> Path | None:
     """Write `text`, spoken with the best model of the run, to `spoken.wav`; returns `None` without a model."""
-    if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
-        return None
-    speech = VITSSynthesizer.load(result.folder).speak(text, **options)
-    path = result.folder / "spoken.wav"
-    write_wav(path, np.asarray(speech.audio), speech.sample_rate)
-    return path
+    return common.write_spoken(result, lambda: VITSSynthesizer.load(result.folder).speak(text, **options))
 
 
 def summary(

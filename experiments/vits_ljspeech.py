@@ -26,6 +26,7 @@ from experiments.common import Loop
 from jaxvoice.data import Corpus, Store, find_corpus, make_demo_corpus, split
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.data.utterances import rows_of_speakers
+from jaxvoice.errors import ConfigError
 from jaxvoice.models.vits import PRESETS, preset as vits_preset
 from jaxvoice.models.vits.columns import training_columns
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
@@ -111,7 +112,12 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     config, loop = experiment.training, experiment.loop
     common.check(experiment)
     vits.check_text(experiment)
-    corpus = vits.checked(find_texts(experiment), config.model)
+    if config.loss_weights.speaker:
+        raise ConfigError(
+            f"--loss-weights.speaker is {config.loss_weights.speaker}; it should be 0, because this experiment has no "
+            "speaker encoder. Use experiments.yourtts_vctk."
+        )
+    corpus = vits.checked(find_texts(experiment), experiment)
     config = with_speakers(config, corpus)
     names = corpus.speakers if config.model.num_speakers else ()
 
@@ -121,7 +127,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
 
     divide = voice_conversion.hold_out if names else split
     store, held_out = common.load_split(load, divide(corpus, experiment.validation))
-    vits.print_rejected(store)
+    print_once(store.table())
     validation = None if held_out is None else Validation(held_out, config.model)
     sampler = vits.sampler(experiment, store, config.model, balance=("speaker",) if names else ())
     missing = sorted(set(names) - set(store.corpus.speakers))

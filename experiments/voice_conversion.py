@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
 
+from jaxvoice.config import suggest_names
 from jaxvoice.data import Corpus, find_aligned, make_demo_corpus, split
 from jaxvoice.data.demo import SPEAKER_VOICES, compose_sentences
-from jaxvoice.errors import DataError
+from jaxvoice.errors import ConfigError, DataError
 from jaxvoice.training.logging import print_once
 
 DEMO_SENTENCES, DEMO_SEED = 20, 1
@@ -31,6 +32,13 @@ def without_unlisted(corpus: Corpus) -> Corpus:
     if corpus.kind != "vctk":
         return corpus
     return replace(corpus, utterances=tuple(one for one in corpus.utterances if one.speaker not in VCTK_UNLISTED))
+
+
+def check_speakers(flag: str, names: Collection[str], corpus: Corpus) -> None:
+    """Raise `ConfigError` if a speaker of `names`, the value of `flag`, is not in `corpus`."""
+    for name in names:
+        if name not in corpus.speakers:
+            raise ConfigError(f"{flag} contains {name!r}; {suggest_names(name, corpus.speakers)}")
 
 
 def without_speakers(corpus: Corpus, unseen: Collection[str]) -> tuple[Corpus, Corpus]:

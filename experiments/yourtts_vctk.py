@@ -32,7 +32,7 @@ from jaxvoice.config import suggest_names
 from jaxvoice.data import Corpus, Store, find_corpus
 from jaxvoice.data.utterances import rows_of_speakers
 from jaxvoice.data.weighted_buckets import Attribute
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, DataError, JaxvoiceError
 from jaxvoice.models.vits import PRESETS, preset as vits_preset
 from jaxvoice.models.vits.columns import training_columns
 from jaxvoice.models.vits.config import VITSConfig
@@ -64,14 +64,18 @@ class Experiment(vits.Experiment):
     language: str = "en"
     """Language of utterances whose corpus does not name it."""
     unseen: tuple[str, ...] | None = None
-    """Speakers that are never trained on; those that the corpus does not have are ignored. By default, two voices of
-    the demo corpus, or six speakers of VCTK."""
+    """Speakers that are never trained on. By default, two voices of the demo corpus, or six speakers of VCTK."""
     balance: tuple[Attribute, ...] = ("language", "speaker")
     """Attributes that are balanced, one after the other."""
     adapted: tuple[str, ...] = ()
     """Speakers to which the model is adapted."""
     adapted_share: float = 0.25
     """Share of the adapted speakers in each batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.adapted_share < 1:
+            raise ConfigError(f"--adapted-share is {self.adapted_share}; it should be between 0 and 1.")
 
 
 def model_of(preset: str, alphabet: str = "characters") -> VITSConfig:
@@ -127,12 +131,33 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
         corpus = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
         rows_of_speakers(corpus)  # raises an error before files are decoded
         unseen = voice_conversion.VCTK_UNSEEN if unseen is None else unseen
-    languages = experiment.training.model.languages
-    if experiment.language not in languages and not all(one.language for one in corpus.utterances):
-        raise ConfigError(f"--language is {experiment.language!r}; {suggest_names(experiment.language, languages)}")
-    named = [replace(one, language=one.language or experiment.language) for one in corpus.utterances]
-    corpus = vits.checked(replace(corpus, utterances=tuple(named)), experiment.training.model, shortest=MIN_SECONDS)
+    voice_conversion.check_speakers("--unseen", experiment.unseen or (), corpus)
+    voice_conversion.check_speakers("--adapted", experiment.adapted, corpus)
+    both = sorted(set(experiment.adapted) & set(unseen))
+    if both:
+        raise ConfigError(f"--adapted contains {both[0]!r}, which is held out (--unseen). Choose other speakers.")
+    corpus = with_languages(corpus, experiment)
+    corpus = vits.checked(corpus, experiment, shortest=MIN_SECONDS)
     return voice_conversion.without_speakers(corpus, unseen)
+
+
+def with_languages(corpus: Corpus, experiment: Experiment) -> Corpus:
+    """`corpus` with `--language` for utterances without a language.
+
+    **Raises:** `ConfigError` if the model does not have `--language`, and `DataError` if it does not have another
+    language of the corpus.
+    """
+    languages, utterances = experiment.training.model.languages, []
+    for one in corpus.utterances:
+        if not one.language and experiment.language not in languages:
+            raise ConfigError(f"--language is {experiment.language!r}; {suggest_names(experiment.language, languages)}")
+        if one.language and one.language not in languages:
+            raise DataError(
+                f"The language of the utterance {one.id!r} is {one.language!r}; the model has "
+                f"{', '.join(map(repr, languages))}. Correct the corpus, or pass all languages with --model.languages."
+            )
+        utterances.append(replace(one, language=one.language or experiment.language))
+    return replace(corpus, utterances=tuple(utterances))
 
 
 def small_encoder_folder(experiment: Experiment) -> RunFolder:
@@ -180,11 +205,17 @@ def speaker_encoder(experiment: Experiment, started: float) -> SpeakerEncoder:
         source = folder.path
         if not folder.has_validation():
             print_once("--speaker-encoder is not set; a small speaker encoder is trained first.")
-            result = encoder_experiment.run(small_encoder(experiment), started)
+            try:
+                result = encoder_experiment.run(small_encoder(experiment), started)
+            except DataError as failure:
+                raise DataError(f"{failure} Or pass a trained encoder with --speaker-encoder.") from None
             if result.stopped == "interrupted":
                 print_once("The training of the speaker encoder was interrupted; the same command resumes it.")
                 raise KeyboardInterrupt
-    found = SpeakerEncoder.load(source)
+    try:
+        found = SpeakerEncoder.load(source)
+    except JaxvoiceError as failure:
+        raise type(failure)(f"--speaker-encoder: {failure}") from None
     if found.dim != experiment.training.model.speaker_channels:
         raise ConfigError(
             f"The embeddings of --speaker-encoder have {found.dim} components; they should have "
@@ -228,8 +259,10 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     common.check(experiment)
     vits.check_text(experiment, sentence_language(experiment))
     check_small_encoder(experiment)
+    # The encoder of the flag is loaded first, so that a wrong one is reported before the corpus is decoded.
+    given = None if experiment.speaker_encoder is None else speaker_encoder(experiment, started)
     corpus, unseen = find_speakers(experiment)
-    encoder = speaker_encoder(experiment, started)
+    encoder = given or speaker_encoder(experiment, started)
     identity = encoder.identity
     if config.encoder_identity not in (None, identity):
         raise ConfigError(
@@ -245,7 +278,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     train, held_out = voice_conversion.hold_out(corpus, experiment.validation)
     store, held_out = common.load_split(load, (train, held_out))
     others = load(voice_conversion.hold_out(unseen, experiment.validation)[1]) if len(unseen) else None
-    vits.print_rejected(store)
+    print_once(store.table())
     validation = None if held_out is None else Validation(held_out, config.model)
     options = {"adapted": experiment.adapted, "adapted_share": experiment.adapted_share}
     sampler = vits.sampler(experiment, store, config.model, balance=experiment.balance, **options)

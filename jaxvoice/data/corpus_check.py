@@ -75,16 +75,17 @@ def preflight(
     mel: "MelConfig | None" = None,
     channels: int = 1,
     shortest: float = 0.1,
+    longest: float | None = None,
     threads: int | None = None,
     progress: bool = False,
 ) -> Preflight:
     """Decode every file of `corpus` once, and reject those that cannot be used for training at `sample_rate` (Hz).
 
     A recording is rejected if it is missing, empty, truncated or not audio, has no samples or contains NaN, is silent
-    (no sample deviates from the mean by more than -70 dBFS) or is shorter than `shortest` seconds. A mel of the corpus
-    is rejected if it cannot be read, if its length differs from that of the audio by more than 8 frames, or if
-    `check_mel` rejects it under the contract `mel`, by default that of the corpus, else HiFi-GAN's. A given `mel` is
-    the contract of the returned corpus if it has mels.
+    (no sample deviates from the mean by more than -70 dBFS), is shorter than `shortest` seconds, or longer than
+    `longest` seconds, if given. A mel of the corpus is rejected if it cannot be read, if its length differs from that
+    of the audio by more than 8 frames, or if `check_mel` rejects it under the contract `mel`, by default that of the
+    corpus, else HiFi-GAN's. A given `mel` is the contract of the returned corpus if it has mels.
 
     For models of several `channels`, a recording has one channel, which is repeated, or as many; others are rejected.
 
@@ -96,7 +97,7 @@ def preflight(
 
     def check(utterance: Utterance) -> tuple[Audio, dict[str, str]] | RejectedUtterance:
         try:
-            return _check(utterance, sample_rate, segment, mel or corpus.mel, shortest, channels)
+            return _check(utterance, sample_rate, segment, mel or corpus.mel, (shortest, longest), channels)
         except (AudioError, MelError) as failure:
             kind = "audio" if isinstance(failure, AudioError) else "mel"
             return RejectedUtterance(utterance.id, kind, str(failure))
@@ -130,10 +131,13 @@ def _check(
     sample_rate: int,
     segment: int,
     mel: "MelConfig | None",
-    shortest: float,
+    limits: tuple[float, float | None],
     channels: int,
 ) -> tuple[Audio, dict[str, str]]:
-    """The audio, and remarks by kind. Remarks of a kind are counted together under the text of the first one."""
+    """The audio, and remarks by kind. Remarks of a kind are counted together under the text of the first one.
+
+    `limits` are the shortest and the longest length in seconds.
+    """
     path = audio_of(utterance)
     audio = read_audio(path) if channels == 1 else _loudest_channel(path, channels)
     assert audio.source is not None
@@ -141,6 +145,12 @@ def _check(
     if loudest < SILENCE:
         level = f"{20 * np.log10(loudest):.0f} dBFS" if loudest > 0 else "digital silence"
         raise AudioError(f"{path} is silent ({level}); remove it or record it again.")
+    shortest, longest = limits
+    if longest is not None and audio.seconds > longest:
+        raise AudioError(
+            f"{path} is too long, {audio.seconds:.3f} s; it should last at most {longest:g} s. Cut it, or raise the "
+            "limit."
+        )
     if audio.seconds < shortest:
         raise AudioError(
             f"{path} is too short, {audio.seconds:.3f} s; it should last at least {shortest:g} s. Remove it."

@@ -106,15 +106,24 @@ def test_unseen_speakers_have_several_recordings():
     ]
     vctk = corpus_of("vctk", p343=2, p351=2, p225=5)
     assert experiment.unseen_speakers(vctk) == voice_conversion.VCTK_UNSEEN
-    assert experiment.unseen_speakers(corpus_of("vctk", p343=2, p225=5, p226=5)) == ["p226", "p343"]
-    with pytest.raises(DataError, match="has 2 speakers with several recordings; it should have at least three"):
-        experiment.unseen_speakers(corpus_of("folder", a=2, b=2, c=1))
+    assert experiment.unseen_speakers(corpus_of("vctk", p343=2, p225=5, p226=5, p227=1)) == ["p226", "p343"]
+    for counts in ({"a": 2, "b": 1, "c": 1, "d": 1}, {"a": 2, "b": 2, "c": 2}):
+        with pytest.raises(DataError, match=r"with several recordings; it should have at least four"):
+            experiment.unseen_speakers(corpus_of("folder", **counts))
+
+
+def test_unseen_speakers_of_the_flag_are_in_the_corpus(tmp_path, tones, capsys):
+    flags = ("--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY)
+    printed = refused(capsys, *flags, "--unseen", "s7")
+    assert "--unseen contains 's7'; the nearest known names are 's" in printed
+    printed = refused(capsys, *flags, "--unseen", "s1", "s2", "s3", "s4", "s5")
+    assert "One speaker is left to train on; there should be at least two. Shorten --unseen (s1, s2" in printed
 
 
 @pytest.mark.usefixtures("one_device")
 def test_run_prints_the_error_rate_and_its_model_embeds(tmp_path, tones, capsys):
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY, "--steps", "2"]
-    assert experiment.main([*flags, "--loss", "softmax_angleproto", "--classes", "4"]) == 0
+    assert experiment.main([*flags, "--loss", "softmax_angleproto"]) == 0
     shown = capsys.readouterr().out
     assert "4 speakers with 7 recordings for training; 4 recordings held out" in shown
     assert re.search(r"equal error rate before training: [\d.]+ % \(95 % interval", shown)
@@ -123,7 +132,7 @@ def test_run_prints_the_error_rate_and_its_model_embeds(tmp_path, tones, capsys)
     assert stored["held_out"]["ids"] == ["s4/0", "s4/1", "s5/0", "s5/1"] and stored["config"]["classes"] == 4
     encoder = jaxvoice.SpeakerEncoder.load(tmp_path / "run")
     assert encoder.embed(tones / "s1" / "0.wav").shape == (6,)
-    assert experiment.main([*flags, "--loss", "softmax_angleproto", "--classes", "4", "--steps", "3"]) == 0
+    assert experiment.main([*flags, "--loss", "softmax_angleproto", "--steps", "3"]) == 0
     assert "step 3 after" in capsys.readouterr().out
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from experiments import common, speaker_encoder, vits, vits_ljspeech, yourtts_vctk
 from jaxvoice.config import to_dict
-from jaxvoice.data import read_audio, write_wav
-from jaxvoice.errors import CheckpointError, ConfigError, DataError, TextError
+from jaxvoice.data import Corpus, Utterance, read_audio, write_wav
+from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceError, TextError
 from jaxvoice.models import vits as models
 from jaxvoice.models.speaker_encoder import FAMILY as ENCODER_FAMILY, build
 from jaxvoice.models.vits.training import VITSTask
@@ -146,6 +146,51 @@ def test_languages_that_the_model_does_not_have_are_refused(tones, tmp_path):
     ):
         with pytest.raises(ConfigError, match=f"--language is '{language}'; {advice}"):
             yourtts_vctk.find_speakers(replace(given, language=language))
+
+
+def test_languages_of_the_corpus_are_checked_before_recordings_are_decoded(tones, tmp_path):
+    given = small(yourtts_vctk.default_experiment("tiny"), MODEL, tones, tmp_path / "run")
+    utterances = [Utterance(f"u{i}", tmp_path / "missing.wav", speaker="a", language="en-us" * i) for i in range(2)]
+    with pytest.raises(DataError, match=r"'u1' is 'en-us'; the model has 'en'\. .* --model\.languages"):
+        yourtts_vctk.with_languages(Corpus("filelist", tmp_path, tuple(utterances)), given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"unseen": ("c",)}, r"--unseen contains 'c'; it should be one of the known names: 'a', 'b'"),
+        ({"adapted": ("bb",), "unseen": ()}, "--adapted contains 'bb'; the nearest known names? (are|is) 'b'"),
+        ({"adapted": ("b",), "unseen": ("b",)}, "--adapted contains 'b', which is held out"),
+    ],
+)
+def test_speakers_of_flags_are_checked_before_recordings_are_decoded(tones, tmp_path, monkeypatch, changes, text):
+    monkeypatch.setattr(vits, "checked", lambda *_, **__: pytest.fail("recordings were decoded"))
+    given = small(yourtts_vctk.default_experiment("tiny"), MODEL, tones, tmp_path / "run", **changes)
+    with pytest.raises(ConfigError, match=text):
+        yourtts_vctk.find_speakers(given)
+
+
+def test_wrong_speaker_encoders_are_reported_before_the_corpus_is_read(tones, tmp_path):
+    given = small(yourtts_vctk.default_experiment("tiny"), MODEL, tmp_path / "missing", tmp_path / "run")
+    with pytest.raises(JaxvoiceError, match=r"^--speaker-encoder: .*nothing"):
+        yourtts_vctk.run(replace(given, data=tones, speaker_encoder=tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match=r"--adapted-share is 1\.5"):
+        replace(given, adapted_share=1.5)
+
+
+def test_weights_of_the_speaker_loss_need_a_speaker_encoder(tones, tmp_path):
+    given = small(vits_ljspeech.default_experiment("tiny"), MODEL, tones, tmp_path / "run")
+    training = replace(given.training, loss_weights=replace(given.training.loss_weights, speaker=9.0))
+    with pytest.raises(ConfigError, match=r"--loss-weights\.speaker is 9\.0; .* experiments\.yourtts_vctk"):
+        vits_ljspeech.run(replace(given, training=training))
+
+
+def test_recordings_that_are_too_long_are_not_held_out(tones, tmp_path):
+    write_wav(tones.parent / "t0.wav", np.full(3 * RATE, 0.3, np.float32) * (-1.0) ** np.arange(3 * RATE), RATE)
+    given = small(vits_ljspeech.default_experiment("tiny"), MODEL, tones, tmp_path / "run", max_seconds=2.0)
+    corpus = vits.checked(vits_ljspeech.find_texts(given), given)
+    assert [one.id for one in corpus.utterances] == ["t1", "t2", "t3", "t4", "t5"]
+    assert "t0.wav is too long, 3.000 s; it should last at most 2 s" in corpus.rejected[0].reason
 
 
 def test_large_models_need_a_speaker_encoder(tmp_path, capsys):

@@ -60,7 +60,7 @@ _METRICS_OF_STEPS = MappingProxyType(
 class TrainingConfig:
     """A speaker encoder and its training on batches of several recordings of several speakers.
 
-    **Raises:** `ConfigError` for values of the wrong type or range, or if `loss` needs `classes`.
+    **Raises:** `ConfigError` for values of the wrong type or range.
     """
 
     model: SpeakerEncoderConfig = field(default_factory=lambda: PRESETS["hasp"])
@@ -81,7 +81,7 @@ class TrainingConfig:
     """Loss: angular prototypical, generalised end-to-end (softmax or contrast), or classification of the speakers of
     the training data (softmax), alone or added to the angular prototypical loss."""
     classes: int | None = None
-    """Speakers of the training data, for losses with a classifier."""
+    """Speakers of the training data, for losses with a classifier; by default, the experiment counts them."""
     speakers: int = 100
     """Speakers of a batch."""
     utterances: int = 4
@@ -96,8 +96,6 @@ class TrainingConfig:
         check_field(self, "utterances", self.utterances >= 2, "be at least 2, since the loss compares recordings")
         if not self.model.reads_audio:
             raise ConfigError("model.mel is a MelConfig; it should be a PowerMelConfig, because batches contain audio.")
-        if self.has_classifier and self.classes is None:
-            raise ConfigError(f"classes is None; it should be the number of speakers for the loss {self.loss!r}.")
 
     @property
     def has_classifier(self) -> bool:
@@ -140,6 +138,8 @@ class SpeakerTask(Task):
     - `steps_per_epoch`: number of steps per epoch, for learning rates that decay after every epoch.
     - `validation`: evaluates the encoder; without it, `validate` returns no metrics.
     - `inherited_info`: metadata of the initial model, such as its licence, that is copied into model folders.
+
+    **Raises:** `ConfigError` if the loss has a classifier, and `config.classes` is not set.
     """
 
     family = FAMILY.name
@@ -154,6 +154,10 @@ class SpeakerTask(Task):
         validation: Validation | None = None,
         inherited_info: Mapping[str, Any] | None = None,
     ):
+        if config.has_classifier and config.classes is None:
+            raise ConfigError(
+                f"classes is None; it should be the number of speakers to train on, for the loss {config.loss!r}."
+            )
         self.config, self.mel = config, config.model.mel
         self.steps_per_epoch, self.validation = steps_per_epoch, validation
         self._inherited_info = dict(inherited_info or {})

@@ -184,7 +184,7 @@ def test_contradictory_settings_raise_errors(store):
     with pytest.raises(ConfigError, match="utterances is 1; it should be at least 2"):
         training(SMALL, utterances=1)
     with pytest.raises(ConfigError, match="classes is None"):
-        training(SMALL, loss="softmax")
+        SpeakerTask(training(SMALL, loss="softmax"), steps_per_epoch=1)
     with pytest.raises(ConfigError, match=r"model\.mel is a MelConfig"):
         training(dataclasses.replace(SMALL, mel=mels(20)))
     with pytest.raises(DataError, match="speakers is 5; it should be at most 4"):
