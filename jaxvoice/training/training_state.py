@@ -105,6 +105,9 @@ class Skeleton:
     def adopt(self, state: PyTree) -> list[Any]:
         """The arrays of `state` in the order of this structure. Static fields of `state` may differ.
 
+        Arrays of weak type become those of their dtype, as checkpoints restore them: otherwise, a resumed run would
+        compile another program than a new one.
+
         **Raises:** `TrainingError` if the names, shapes or types of the arrays differ.
         """
         arrays = eqx.filter(state, _is_array)
@@ -118,11 +121,15 @@ class Skeleton:
                 f"The initial state does not match the task in {len(lines)} arrays (state != task): "
                 f"{'; '.join(lines[:5])}{'; ...' if len(lines) > 5 else ''}. Use a task with the state's configuration."
             )
-        return [found[name] for name in self.names]
+        return [_without_weak_type(found[name]) for name in self.names]
 
     def build(self, leaves: list[Any]) -> Any:
         """The state with the arrays `leaves`."""
         return eqx.combine(jax.tree.unflatten(self._structure, leaves), self._static)
+
+
+def _without_weak_type(leaf: Any) -> Any:
+    return jax.lax.convert_element_type(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf
 
 
 def _type_text(of_array: tuple[tuple[int, ...], Any] | None) -> str:

@@ -179,6 +179,15 @@ def test_learner_raises_for_impossible_settings(options, message):
         learner(**options)
 
 
+def test_programs_of_new_and_of_restored_states_are_equal():
+    """A restored state has no arrays of weak type, for which a step would be another program."""
+    state = {"weak": jnp.asarray(1.0), "strong": jnp.zeros(2, jnp.float32), "key": jax.random.key(0)}
+    assert state["weak"].weak_type
+    adopted = Skeleton(state).adopt(state)
+    assert len(adopted) == 3 and not any(getattr(leaf, "weak_type", False) for leaf in adopted)
+    assert adopted[-1].dtype == jnp.float32 and adopted[-1] == 1
+
+
 def test_skeleton_adopts_arrays_and_keeps_settings():
     mine, other = learner(), learner(optimizer=OptimizerConfig(learning_rate=0.5))
     other = other.update(gradient_of(other))
