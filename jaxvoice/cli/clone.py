@@ -37,9 +37,9 @@ class Clone:
     speed: float = 1.0
     """Relative speed from 0.1 to 10, by which all durations are divided; 2 is twice as fast."""
     noise_scale: float | None = None
-    """Variation of the sound; 0 disables it."""
+    """Variation of the sound; by default the model's; 0 disables it."""
     duration_noise_scale: float | None = None
-    """Variation of the durations; 0 disables it."""
+    """Variation of the durations; by default the model's; 0 disables it."""
     seed: int = 0
     """Seed of the noise."""
     debug: bool = False

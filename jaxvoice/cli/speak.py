@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.synthesizer import Speech
 
 _KIND = "a text-to-speech model"
-_OF_LOADING = ("vocoder", "phonemes")
+_OF_LOADING = ("vocoder", "phonemes", "encoder")
 _OF_SOME_MODELS = (
     *_OF_LOADING,
-    *("custom_words", "mode", "speaker", "language", "noise_scale", "duration_noise_scale"),
+    *("custom_words", "mode", "speaker", "reference", "language"),
+    *("noise_scale", "duration_noise_scale", "length_scale"),
 )
 """The options that some models do not have."""
 _PLOTTED = 120  # phonemes in a row of the plot; labels of more are too small to read
@@ -35,7 +36,9 @@ class Speak:
 
     For models that read English phonemes, the text may contain phonemes in braces, {HH AH0 L OW1}. Long texts are
     split at pauses. A text may begin with a dash. If it has the form of an option, put it and OUTPUT last, after --.
-    jaxvoice clone speaks in the voice of a recording.
+
+    Use recordings (--reference) only with the permission of their speaker, and mark the results as synthetic:
+    docs/consent.md.
     """
 
     words: Annotated[
@@ -66,12 +69,18 @@ class Speak:
     """Strength of the denoiser of a WaveGlow vocoder; by default 0.04; 0 disables it."""
     speaker: str | None = None
     """Name of a speaker of the model, for models of several voices."""
+    reference: Annotated[tuple[str, ...], tyro.conf.arg(metavar="REF [REF ...]")] = ()
+    """Recordings of the voice, or one voice file (.json), instead of --speaker, for models of speaker vectors."""
+    encoder: str | None = None
+    """Speaker encoder of models that read its vectors: model folder or Hub id; by default that in the model folder."""
     language: str | None = None
     """Name of a language of the model, for models of several languages."""
     noise_scale: float | None = None
-    """Variation of the sound, for models that synthesise audio; 0 disables it."""
+    """Variation of the sound, for models that synthesise audio; by default the model's; 0 disables it."""
     duration_noise_scale: float | None = None
-    """Variation of the durations, for models that synthesise audio; 0 disables it."""
+    """Variation of the durations, for models that synthesise audio; by default the model's; 0 disables it."""
+    length_scale: float | None = None
+    """Factor of the durations, for models that synthesise audio; by default the model's, which --speed divides."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -84,7 +93,8 @@ class Speak:
         from jaxvoice.pipelines.sources import load_with_method
 
         self.check_options(text)
-        options: dict[str, Any] = {} if self.vocoder is None else {"vocoder": self.vocoder}
+        given = {"vocoder": self.vocoder, "encoder": self.encoder}
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if self.vocoder_options():
             options["vocoder_options"] = self.vocoder_options()
         with printed_warnings():
@@ -105,17 +115,21 @@ class Speak:
     def check(self, text: str) -> None:
         """Check what does not depend on the model, before it is loaded.
 
-        **Raises:** `ConfigError` for numbers out of range, or options of a vocoder without a vocoder; `TextError` for a
-        text that is in another script or contains nothing to pronounce, no phonemes, or a file of custom words that
-        cannot be read.
+        **Raises:** `ConfigError` for numbers out of range, options that exclude each other, or options of a vocoder
+        without a vocoder; `TextError` for a text that is in another script or contains nothing to pronounce, no
+        phonemes, or a file of custom words that cannot be read.
         """
-        from jaxvoice.pipelines.argument_checks import check_noise_options, check_seed, validate_phonemes
+        from jaxvoice.errors import TextError
+        from jaxvoice.pipelines.argument_checks import check_noise_options, check_seed
         from jaxvoice.pipelines.synthesizer import check_speed
-        from jaxvoice.text import ALIGNED
         from jaxvoice.text.custom_words import read_utf8_file
 
         check_speed(self.speed)
         check_seed(self.seed)
+        if self.speed != 1 and self.length_scale is not None:
+            raise ConfigError("--speed and --length-scale are both given; pass only one of the two.")
+        if self.speaker is not None and self.reference:
+            raise ConfigError("--speaker and --reference are both given; pass only one of the two.")
         check_noise_options(self.vocoder_options(), "--")
         for name in self.vocoder_options():
             if self.vocoder is None:
@@ -124,7 +138,10 @@ class Speak:
             read_utf8_file(self.custom_words)
         if self.phonemes:
             if not text.split():
-                validate_phonemes((), ALIGNED)
+                raise TextError(
+                    f"{'TEXT' if self.file is None else self.file} is empty; with --phonemes, it should contain "
+                    "phoneme codes separated by spaces, or symbols of the model."
+                )
             return
         if any(character.isalnum() for character in text):
             return
@@ -172,6 +189,9 @@ class Speak:
             for name in _OF_SOME_MODELS
             if name not in _OF_LOADING and (value := getattr(self, name)) != Speak.__dataclass_fields__[name].default
         }
+        if self.reference:
+            references = self.references()
+            options["reference"] = references if len(references) > 1 else references[0]  # a voice file is no list
         if self.phonemes:
             return synthesizer.speak_phonemes(text, speed=self.speed, seed=self.seed, **options)
         if self.custom_words is not None:
@@ -180,6 +200,10 @@ class Speak:
             options["custom_words"] = read_custom_words(self.custom_words, synthesizer.phone_set)
         return synthesizer.speak(text, speed=self.speed, seed=self.seed, **options)
 
+    def references(self) -> list[str]:
+        """The recordings of the voice, or one voice file, in the command line."""
+        return [unmarked(reference) for reference in self.reference]
+
     def text(self) -> str:
         """The text of the command line or the file.
 
@@ -187,7 +211,8 @@ class Speak:
         """
         expected = "1 with -f: OUTPUT" if self.file is not None else "2: TEXT in quotes, followed by OUTPUT"
         if len(self.words) != (1 if self.file is not None else 2):
-            raise ConfigError(f"The number of arguments is {len(self.words)}; it should be {expected}.")
+            hint = " Write them before --reference, which takes all paths that follow it." if self.reference else ""
+            raise ConfigError(f"The number of arguments is {len(self.words)}; it should be {expected}.{hint}")
         if self.phonemes and (self.custom_words is not None or self.mode != "default"):
             raise ConfigError("--phonemes cannot be combined with --custom-words or --mode; pass only one of them.")
         if self.file is None:
@@ -205,9 +230,11 @@ class Speak:
         _check_target(output, ".wav", "OUTPUT")
         if self.plot is not None:
             _check_target(self.plot, ".png", "--plot")
-        for target in (output, self.plot):
-            if target is not None and self.file is not None and target.resolve() == self.file.resolve():
-                raise ConfigError(f"The output would overwrite the input {self.file}; choose another name.")
+        inputs = [*map(Path, self.references()), *([] if self.file is None else [self.file])]
+        targets = [output] if self.plot is None else [output, self.plot]
+        for source in inputs:
+            if source.resolve() in (target.resolve() for target in targets):
+                raise ConfigError(f"The output would overwrite the input {source}; choose another name.")
         return output
 
 

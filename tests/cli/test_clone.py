@@ -55,6 +55,12 @@ def test_text_is_spoken_in_the_voice_of_a_recording(place, tmp_path, capsys):
     expected = model.speak("hello you.", reference=place / "a.wav", language="pt", seed=3)
     assert rate == expected.sample_rate
     np.testing.assert_allclose(found, expected.audio, atol=1e-4)
+    assert run("speak", *given[1:], "--reference", given[0], *options, "--speed", 0.5) == 0
+    slow, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    assert run("speak", *given[1:], *options, "--length-scale", 2, "--reference", given[0], given[0]) == 0
+    np.testing.assert_allclose(soundfile.read(tmp_path / "out.wav", dtype="float32")[0], slow, atol=1e-4)
+    expected = model.speak("hello you.", reference=place / "a.wav", language="pt", seed=3, length_scale=2.0)
+    np.testing.assert_allclose(slow, expected.audio, atol=1e-4)
 
 
 def test_texts_may_begin_with_a_dash_and_all_references_are_named(place, tmp_path, capsys, monkeypatch):
@@ -108,7 +114,7 @@ def test_known_speakers_speak(place, tmp_path, capsys):
             ((*command, "--language", "en", option, value), f"error: {option} is {shown}; it should be")
             for command in (("speak", "hello", "out.wav", "--speaker", "anna"), ("clone", "a.wav", "hello", "out.wav"))
             for option, value, shown in (
-                ("--noise-scale", "-1", "-1.0"),
+                ("--noise-scale", "1e38", "1e+38"),
                 ("--duration-noise-scale", "nan", "nan"),
                 ("--speed", "0", "0.0"),
                 ("--seed", str(2**63), str(2**63)),
@@ -138,6 +144,10 @@ def test_known_speakers_speak(place, tmp_path, capsys):
             ("convert", "a.wav", "out.wav", "--voice", "anne", "--speaker", "anna"),
             "voice is 'anne', which is neither a known speaker nor a file; the nearest known name is 'anna'",
         ),
+        (
+            ("speak", "hello", "out.wav", "--speaker", "anna", "--language", "en", "--length-scale", "0"),
+            "error: --length-scale is 0.0; it should be positive",
+        ),
         (("speak", "hello", "out.wav", "--mode", "compat"), "--mode is not an option of"),
         (("speak", "hello", "out.wav", "--custom-words", "x.txt"), "x.txt"),
         (("speak", "ə", "out.wav", "--phonemes", "--speaker", "anna", "--language", "en"), "cannot be read by this"),
@@ -155,8 +165,14 @@ def test_models_without_speaker_vectors_cannot_clone(place, tmp_path, capsys):
     save_model(tmp_path / "other", model, model.init_state(), OTHER)
     assert run("clone", place / "a.wav", "hello", tmp_path / "out.wav", "--model", tmp_path / "other") == 2
     assert "cannot speak in the voice of a recording" in capsys.readouterr().err
-    assert run("speak", "hello", tmp_path / "out.wav", "--model", tmp_path / "other", "--speaker", "anna") == 2
-    assert "--speaker is not an option of" in capsys.readouterr().err
+    for option, value in (
+        ("--speaker", "anna"),
+        ("--reference", place / "a.wav"),
+        ("--encoder", "e"),
+        ("--length-scale", 2),
+    ):
+        assert run("speak", "hello", tmp_path / "out.wav", "--model", tmp_path / "other", option, value) == 2
+        assert f"{option} is not an option of" in capsys.readouterr().err
 
 
 def test_recordings_are_converted_to_voices_and_to_known_speakers(place, tmp_path, monkeypatch, capsys):

@@ -211,14 +211,23 @@ def test_invalid_arguments_are_one_line(speak, tmp_path):
 
 def test_arguments_are_checked_before_the_model_is_loaded(speak, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxvoice.pipelines.sources.load_with_method", lambda *_, **__: pytest.fail("it was loaded"))
-    out = tmp_path / "out.wav"
+    out, empty = tmp_path / "out.wav", tmp_path / "empty.txt"
+    empty.touch()
     for arguments, message in [
         (("Hello.", out, "--speed", "11"), "--speed is 11.0; it should be"),
         (("Hello.", out, "--seed", "9" * 30), "it should be a whole number"),
         (("...", out), "nothing to pronounce"),
         (("Привет.", out), "CYRILLIC"),
         (("a { b", out), "has no counterpart"),
-        ((" ", out, "--phonemes"), "phonemes is empty"),
+        ((" ", out, "--phonemes"), "error: TEXT is empty; with --phonemes, it should contain phoneme codes separated"),
+        (("-f", empty, out, "--phonemes"), f"error: {empty} is empty; with --phonemes"),
+        (("Hello.", out, "--speed", "2", "--length-scale", "2"), "--speed and --length-scale are both given; pass"),
+        (("Hello.", out, "--speaker", "a", "--reference", "b.wav"), "--speaker and --reference are both given; pass"),
+        (
+            ("--reference", "b.wav", "Hello.", out),
+            "Write them before --reference, which takes all paths that follow it",
+        ),
+        (("Hello.", out, "--reference", out), "would overwrite the input"),
         (("Hello.", tmp_path / "none" / "out.wav"), "folder that does not exist"),
         (("Hello.", out, "--custom-words", tmp_path / "gone.txt"), "gone.txt cannot be read"),
     ]:
