@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxvoice.config import format_value, list_names, suggest_names
 from jaxvoice.dsp.resampling import resample
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, warn_caller
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.family import FAMILY
 from jaxvoice.models.vits.inference import Speaker, VITSInference
@@ -160,14 +160,22 @@ class VITSConverter:
         )
 
     def check_voice(self, voice: Voice) -> None:
-        """Raise `ConfigError` for a voice of another speaker encoder, or of a model of another kind."""
+        """Raise `ConfigError` for a voice of another speaker encoder, or of a model of another kind.
+
+        Warns with `JaxvoiceWarning` if no speaker encoder is loaded, so that this is unknown.
+        """
         if not self._reads_vectors or voice.embedding.shape != (self.config.speaker_channels,):
             raise ConfigError(
                 f"The voice has {voice.embedding.size} components; the model reads "
                 f"{self.config.speaker_channels if self._reads_vectors else 'no'} speaker vectors. Compute the voice "
                 "with this model."
             )
-        if self.encoder is not None and voice.model != self.encoder.identity:
+        if self.encoder is None:
+            warn_caller(
+                "The speaker encoder of the model is not loaded, so it is not checked that the voice was computed by "
+                "it. The voice of another encoder gives arbitrary speech. Pass encoder (--encoder)."
+            )
+        elif voice.model != self.encoder.identity:
             raise ConfigError(
                 "The voice was computed by another speaker encoder, or one with other settings; compute it again with "
                 "this model."

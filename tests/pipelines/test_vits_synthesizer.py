@@ -397,6 +397,9 @@ def test_models_without_their_encoder_raise_errors(folder, config, recording, en
         VITSSynthesizer(VITS(SMALL, key=jax.random.key(0)), SMALL, encoder=encoder)
     with pytest.raises(ConfigError, match=r"^encoder is 5; it should be a SpeakerEncoder, or the path"):
         VITSSynthesizer(network, config, encoder=5)
+    voice = Voice(encoder.embed(recording, RATE), None, 2.0, 1, "of another encoder")
+    with pytest.warns(JaxvoiceWarning, match="not checked that the voice was computed by it"):
+        bare.check_voice(voice)
     with pytest.raises(ConfigError, match="voice is 'anna', which is not a file, and the model knows no speakers"):
         bare.convert(recording, "anna", sample_rate=RATE)
 
