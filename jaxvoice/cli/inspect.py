@@ -119,12 +119,13 @@ class Inspect:
                 return {"run": about} if self.json else [*lines, "", "The run has not saved a model yet."]
             lines += ["", "the best model so far"]
         about = read_config_file(path).table
+        contents = _contents(path, about)
         inside = self.file(path / WEIGHTS_FILE, columns)
         if isinstance(inside, dict):
-            return inside if self.tensors is not None else {**values, "model": about, **inside}
+            return inside if self.tensors is not None else {**values, "model": about, "contents": contents, **inside}
         if self.tensors is not None:
             return inside
-        return [*lines, *_model_lines(path, about, columns), "", *inside]
+        return [*lines, *_model_lines(path, about, contents, columns), "", *inside]
 
 
 def _print_values(values: "list[str] | dict[str, Any]") -> None:
@@ -140,12 +141,29 @@ def _print_values(values: "list[str] | dict[str, Any]") -> None:
     print_text(json.dumps(to_json(values), indent=2))
 
 
-def _model_lines(path: Path, about: Mapping[str, Any], columns: int) -> list[str]:
+def _contents(path: Path, about: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the model folder contains beside weights and configuration."""
+    from jaxvoice.config import from_dict
+    from jaxvoice.errors import JaxvoiceError
+    from jaxvoice.models import FAMILIES
+    from jaxvoice.weights.model_folder import CONFIG_FILE
+
+    family = next((family for family in FAMILIES if family.name == about.get("family")), None)
+    if family is None or family.folder_contents is None:
+        return {}
+    try:
+        config = from_dict(family.config, _table(about.get("config")), str(path / CONFIG_FILE))
+        return family.folder_contents(path, config)
+    except JaxvoiceError as failure:
+        return {"error": str(failure)}
+
+
+def _model_lines(path: Path, about: Mapping[str, Any], contents: Mapping[str, str], columns: int) -> list[str]:
     from jaxvoice.text_tables import table
 
     config, info = _table(about.get("config")), _table(about.get("info"))
     cells = [("model folder", str(path)), ("family", f"{about.get('family')}, by jaxvoice {about.get('jaxvoice')}")]
-    cells.append(("weights sha256", _checksum(path, about)))
+    cells += [("weights sha256", _checksum(path, about)), *contents.items()]
     cells += [(name, _one_line(info[name])) for name in ("licence", "license", "origin", "source") if name in info]
     cells += [
         (name, _one_line(value))

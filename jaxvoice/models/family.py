@@ -72,6 +72,9 @@ class Family:
     prepared: Callable[[Any], Any] | None = None
     """Computes what a network needs for every inference in advance, for exported programs; `None` if there is nothing
     beyond weight norm."""
+    folder_contents: Callable[[Path, Any], Mapping[str, str]] | None = None
+    """Describes what a model folder contains beside weights and configuration, such as names of speakers, from its path
+    and its configuration; does not import jax."""
     stream: Callable[[Any], Any] | None = None
     """Creates the `jaxvoice.nn.Stream` of a network from a model folder; `None` for families without streams."""
 

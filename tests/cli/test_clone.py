@@ -236,6 +236,12 @@ def test_imported_bundles_of_a_model_and_its_encoder_clone_voices(place, tmp_pat
     assert run("import", bundle / "model_se.pth", "--to", model / "speaker_encoder") == 0
     assert run(*command) == 0
     assert soundfile.info(tmp_path / "out.wav").frames > 0
+    capsys.readouterr()
+    assert run("inspect", place / "model") == 0 and run("inspect", model) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line.startswith(("speakers ", "speaker encoder "))] == [
+        *("speakers anna", "speaker encoder none", "speakers anna", "speaker encoder speaker_encoder")
+    ]
     encoders = VITSSynthesizer.load(model).encoder, SpeakerEncoder.load(place / "encoder")
     assert encoders[0].identity == encoders[1].identity
 

@@ -22,7 +22,7 @@ from jaxvoice.models.family import Family
 from jaxvoice.models.vits.config import PRESETS, VITSConfig
 from jaxvoice.models.vits.released_config import MOST_BYTES, FoundNetwork, find_network
 from jaxvoice.models.vits.released_settings import is_coqui
-from jaxvoice.models.vits.speakers import ENCODER_FOLDER, describe_names, speakers_beside
+from jaxvoice.models.vits.speakers import ENCODER_FOLDER, describe_names, folder_contents, speakers_beside
 from jaxvoice.models.vits.weights import (
     DISCRIMINATOR_RULES,
     DISCRIMINATORS,
@@ -294,4 +294,5 @@ FAMILY = Family(
     pipeline="jaxvoice.pipelines:VITSSynthesizer",
     layouts=(CoquiVITSLayout(), OriginalVITSLayout()),
     fewest_steps=500,
+    folder_contents=folder_contents,
 )

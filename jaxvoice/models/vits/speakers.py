@@ -80,6 +80,17 @@ def speakers_beside(folder: Path, config: VITSConfig) -> dict[str, bytes]:
         raise CheckpointError(f"{path} contains a name that is not valid text ({failure.reason}).") from failure
 
 
+def folder_contents(folder: Path, config: VITSConfig) -> dict[str, str]:
+    """The speakers of a model folder, and the folder of its speaker encoder, for `jaxvoice inspect`.
+
+    **Raises:** as `read_speakers`.
+    """
+    found = {"speakers": ", ".join(read_speakers(folder, config).names) or "none"} if config.speaker_channels else {}
+    if config.reads_vectors:
+        found["speaker encoder"] = ENCODER_FOLDER if (folder / ENCODER_FOLDER).is_dir() else "none"
+    return found
+
+
 def describe_names(config: VITSConfig, side_files: Mapping[str, bytes], folder: Path) -> dict[str, str]:
     """The speakers and languages of a checkpoint in `folder`, for the summary of its import.
 
