@@ -185,6 +185,14 @@ class CheckpointLayout(abc.ABC):
         """Whether models of `config` that were not imported are exported in this layout."""
         return True
 
+    def setting_differences(self, found: Any, config: Any) -> list[str]:
+        """A line for each setting, beside the mel contract, in which two configurations of the same tensors differ.
+
+        An export of a model of `config` is not written beside a configuration file from which an import would read
+        `found`.
+        """
+        return []
+
     def plan_export(self, config: Any, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
         """Plan the export of a model folder to this layout.
 

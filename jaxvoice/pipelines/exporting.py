@@ -44,11 +44,11 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
     stored where other programs ignore it: an entry of torch's zip file, the metadata of safetensors, the comment of an
     npz file.
 
-    The configuration, with the mel contract, is written to `config.json` in the folder of the file, for a speaker
-    encoder of coqui to `config_se.json`, where `import_model` and `compare` find it. An existing configuration is kept
-    if the file has the same mel contract with it. If the implementation has configuration files, it also contains their
-    keys. Other files of the layout, such
-    as the names of languages and speakers, are written beside it.
+    The configuration, with the mel contract and the licence, is written to `config.json` in the folder of the file, for
+    a speaker encoder of coqui to `config_se.json`, where `import_model` and `compare` find it. An existing
+    configuration is kept if the file has the same mel contract with it, and a speaker encoder the same settings. If the
+    implementation has configuration files, it also contains their keys. Other files of the layout, such as the names of
+    languages and speakers, are written beside it.
 
     A state dict for training, such as that of RAVE, also contains the discriminators in `training.safetensors`. If
     there are none, they are initialised, and a warning is printed.
@@ -100,7 +100,7 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
             ) from failure
         _write(to, format, layout, plan, tensors)
     try:
-        _write_config(to.parent / exporter.config_file, to, family, exporter, config)
+        _write_config(to.parent / exporter.config_file, to, family, exporter, config, about.get("info"))
         for name, content in others.items():
             with atomic_write(to.parent / name) as output:
                 output.write(content)
@@ -160,10 +160,15 @@ def _exporting_layout(family: Family, info: Any, config: Any) -> CheckpointLayou
     return next((layout for layout in layouts if layout.name == name), layouts[0] if layouts else None)
 
 
-def _write_config(path: Path, file: Path, family: Family, layout: CheckpointLayout, config: Any) -> None:
-    """Write the configuration of the export `file` to `path`, or check that an existing configuration describes it."""
+def _write_config(path: Path, file: Path, family: Family, layout: CheckpointLayout, config: Any, info: Any) -> None:
+    """Write the configuration of the export `file` to `path`, or check that an existing configuration describes it.
+
+    The licence in `info`, the metadata of the model, is written with it.
+    """
     if not os.path.lexists(path):
+        licence = info.get("licence", info.get("license")) if isinstance(info, Mapping) else None
         ours = {"family": family.name, "jaxvoice": __version__, "config": to_dict(config)}
+        ours["info"] = {} if licence is None else {"licence": licence}
         table = {**layout.released_config(config), **with_schema_number("model folder", ours)}
         with atomic_write(path) as output:
             output.write((json.dumps(table, indent=2) + "\n").encode())
@@ -174,7 +179,7 @@ def _write_config(path: Path, file: Path, family: Family, layout: CheckpointLayo
             found = layout.plan_import(Checkpoint(archive, read_settings(path), path), ImportOptions()).config
         except JaxvoiceError as failure:
             raise CheckpointError(f"{path} is the configuration of another model ({failure}). {advice}.") from failure
-    different = contract_differences(found, config)
+    different = contract_differences(found, config) + layout.setting_differences(found, config)
     if different:
         raise CheckpointError(
             f"{path} is the configuration of another model ({'; '.join(different)}). {advice}, or remove {path.name}."

@@ -12,7 +12,13 @@ from jaxvoice.config import to_dict
 from jaxvoice.console import printable
 from jaxvoice.data.atomic_folders import atomic_folder
 from jaxvoice.errors import CheckpointError, JaxvoiceError
-from jaxvoice.models.checkpoint_layout import Checkpoint, CheckpointLayout, ImportOptions, ImportPlan
+from jaxvoice.models.checkpoint_layout import (
+    UNKNOWN_LICENCE,
+    Checkpoint,
+    CheckpointLayout,
+    ImportOptions,
+    ImportPlan,
+)
 from jaxvoice.models.family_lookup import find_main_file, recognise_checkpoint
 from jaxvoice.pipelines.import_report import TensorLine, change_lines, report_text
 from jaxvoice.weights.archive import Archive
@@ -119,7 +125,7 @@ def import_model(
         found = layout.plan_import(checkpoint, ImportOptions(part, allow_missing, ignore))
         for file in {id(one): one for one, _ in found.parts}.values():
             file.verify()
-        info = _info(archive, found, settings, layout)
+        info = _info(checkpoint, found, layout)
         beside = layout.training_file(source) if training in (None, True) else training
         with _new_folder(to) as folder:
             model_config = found.config
@@ -225,7 +231,18 @@ def _release_after_each(archive: Archive, tensors: Iterable[_T]) -> Iterator[_T]
         archive.release()
 
 
-def _info(archive: Archive, found: ImportPlan, settings: Path | None, layout: CheckpointLayout) -> dict[str, Any]:
+def _licence(checkpoint: Checkpoint, found: ImportPlan) -> str:
+    """The licence in the configuration of an export of jaxvoice, or else that of the layout."""
+    table = checkpoint.config if found.config_file is None else read_settings(checkpoint.folder / found.config_file)
+    info = None if table is None or "family" not in table else table.get("info")
+    if not isinstance(info, Mapping):
+        return found.licence
+    licence = info.get("licence")
+    return licence if licence and isinstance(licence, str) else UNKNOWN_LICENCE
+
+
+def _info(checkpoint: Checkpoint, found: ImportPlan, layout: CheckpointLayout) -> dict[str, Any]:
+    archive, settings = checkpoint.archive, checkpoint.config_path
     ignored = {name: reason for _, plan in found.parts for name, reason in plan.ignored.items()}
     return {
         "source": archive.source.path.name,
@@ -233,7 +250,7 @@ def _info(archive: Archive, found: ImportPlan, settings: Path | None, layout: Ch
         "sha256": archive.source.sha256(),
         "origin": found.origin,
         "version": found.version,
-        "licence": found.licence,
+        "licence": _licence(checkpoint, found),
         "config": found.config_file or (None if settings is None else settings.name),
         "layout_name": layout.name,
         "layout": {} if found.layout is None else found.layout.table(),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jaxvoice.config import from_dict
+from jaxvoice.config import differences, from_dict
 from jaxvoice.models.checkpoint_layout import (
     UNKNOWN_LICENCE,
     Checkpoint,
@@ -24,7 +24,12 @@ from jaxvoice.models.speaker_encoder.config import (
     ResNetConfig,
     SpeakerEncoderConfig,
 )
-from jaxvoice.models.speaker_encoder.released_settings import SETTINGS_FILE, coqui_config, read_coqui, settings_of
+from jaxvoice.models.speaker_encoder.released_settings import (
+    SETTINGS_FILE,
+    coqui_config,
+    read_coqui,
+    settings_of,
+)
 from jaxvoice.models.speaker_encoder.weights import (
     COUNT,
     NAME,
@@ -110,6 +115,10 @@ class _EncoderLayout(CheckpointLayout, abc.ABC):
         self, checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]], kind: Kind, prefix: str
     ) -> tuple[SpeakerEncoderConfig, tuple[str, ...]]:
         """The configuration of an encoder that jaxvoice did not export, and assumptions."""
+
+    def setting_differences(self, found: SpeakerEncoderConfig, config: SpeakerEncoderConfig) -> list[str]:
+        """The level of recordings and the settings of the network, which the tensors do not contain."""
+        return [line for line in differences(found, config) if not line.startswith("mel")]
 
     def plan_export(
         self, config: SpeakerEncoderConfig, layout: FileLayout, given: Mapping[str, Spec], where: str

@@ -18,6 +18,7 @@ from jaxvoice.weights.foreign_settings import Settings, read_settings
 from jaxvoice.weights.mismatches import format_name
 
 SETTINGS_FILE = "config_se.json"
+WEIGHTS_FILE = "model_se.pth"
 _RATES = (16000, 8000, 11025, 22050, 24000, 32000, 44100, 48000)
 _TOLERANCE = 1e-3  # of filters and windows, whose largest value is 1
 

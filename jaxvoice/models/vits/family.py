@@ -19,6 +19,7 @@ from jaxvoice.models.checkpoint_layout import (
     plan_weights,
 )
 from jaxvoice.models.family import Family
+from jaxvoice.models.speaker_encoder.released_settings import WEIGHTS_FILE as ENCODER_FILE
 from jaxvoice.models.vits.config import PRESETS, VITSConfig
 from jaxvoice.models.vits.released_config import MOST_BYTES, FoundNetwork, find_network
 from jaxvoice.models.vits.released_settings import is_coqui
@@ -43,9 +44,8 @@ from jaxvoice.weights.rules import Plan, Spec, make_plan
 from jaxvoice.weights.tensor_conversions import SPELLINGS
 from jaxvoice.weights.training_files import TrainingPart, TrainingPlan
 
-_COQUI_LICENCE = "released YourTTS: CC BY-NC-ND 4.0, not for commercial use; others: ask whoever trained them"
+_YOURTTS_LICENCE = "released YourTTS: CC BY-NC-ND 4.0, not for commercial use; others: ask whoever trained them"
 _ORIGINAL_LICENCE = f"{UNKNOWN_LICENCE} (the code of jaywalnut310/vits has the MIT License)"
-_ENCODER_FILE = "model_se.pth"  # of coqui's bundles
 _GENERATOR_FILE = re.compile(r"G_([0-9]+)\.pth", re.IGNORECASE)
 _WEIGHT_FILES = ("model_file.pth", "model_file.pth.tar", "model.pth", "best_model.pth")
 
@@ -72,12 +72,12 @@ class _VITSLayout(CheckpointLayout):
             archive, vits_shapes(config), RULES[self.source], options, prefix=prefix, ignore=ignored(prefix)
         )
         side_files = speakers_beside(checkpoint.folder, config)
-        encoder = checkpoint.folder / _ENCODER_FILE
+        encoder = checkpoint.folder / ENCODER_FILE
         hints = weights.hints
         if config.reads_vectors:
             hints += (
                 f"voices of recordings need the speaker encoder of the model: import "
-                f"{encoder if encoder.is_file() else _ENCODER_FILE} to the folder {ENCODER_FOLDER} inside this one",
+                f"{encoder if encoder.is_file() else ENCODER_FILE} to the folder {ENCODER_FOLDER} inside this one",
             )
         return ImportPlan(
             config,
@@ -112,8 +112,7 @@ class CoquiVITSLayout(_VITSLayout):
 
     def main_file(self, folder: Path) -> Path | None:
         """The weights in a folder with the configuration of a VITS of coqui."""
-        files = [folder / name for name in _WEIGHT_FILES if (folder / name).is_file()]
-        path = folder / "config.json"
+        files, path = _weight_files(folder), folder / "config.json"
         if len(files) != 1 or not path.is_file():
             return None
         try:
@@ -132,7 +131,7 @@ class CoquiVITSLayout(_VITSLayout):
         found = find_network(checkpoint, self._place(checkpoint, options.part))
         archive, prefix = checkpoint.archive, found.place.prefix
         training = _plan_discriminators(archive, prefix, found.config, self.source)
-        plan = self._plan(checkpoint, options, found, licence=_COQUI_LICENCE)
+        plan = self._plan(checkpoint, options, found, licence=_licence(found.config))
         if training is None:
             return plan
         return replace(plan, training=(archive, training))
@@ -217,6 +216,10 @@ class OriginalVITSLayout(_VITSLayout):
         return make_plan(given, wanted, rules, where=where, advice="Copy the model folder again")
 
 
+def _weight_files(folder: Path) -> list[Path]:
+    return [folder / name for name in _WEIGHT_FILES if (folder / name).is_file()]
+
+
 def _spelled(config: VITSConfig, layout: FileLayout) -> Shapes:
     """The shapes of the network with weight norm in the form of `layout`."""
     spelled: Shapes = {}
@@ -228,6 +231,12 @@ def _spelled(config: VITSConfig, layout: FileLayout) -> Shapes:
         last = {"weight_g": parts[0], "weight_v": parts[-1]}.get(last, last)
         spelled[f"{layer}.{last}"] = shape
     return spelled
+
+
+def _licence(config: VITSConfig) -> str:
+    """The licence of weights of coqui, which are those of YourTTS only with its vectors of speakers."""
+    yourtts = config.reads_vectors and config.speaker_channels == PRESETS["yourtts"].speaker_channels
+    return _YOURTTS_LICENCE if yourtts else UNKNOWN_LICENCE
 
 
 def _version(config: VITSConfig) -> str:

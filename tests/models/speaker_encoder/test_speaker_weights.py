@@ -195,6 +195,11 @@ def test_exports_keep_the_settings_of_the_same_encoder_only(tmp_path):
     before = (tmp_path / "config_se.json").read_text()
     jaxvoice.export_model(tmp_path / "model", tmp_path / "again.pth")
     assert (tmp_path / "config_se.json").read_text() == before
+    (tmp_path / "config_se.json").write_text(json.dumps(settings(SMALL, do_rms_norm=False)))
+    with pytest.raises(
+        CheckpointError, match=r"config_se.json is .* of another model \(level: None != -27.0\). Export"
+    ):
+        jaxvoice.export_model(tmp_path / "model", tmp_path / "third.pth")
     table = settings(SMALL)
     table["model_params"]["proj_dim"] = 13
     (tmp_path / "config_se.json").write_text(json.dumps(table))

@@ -10,15 +10,19 @@ import pytest
 import torch
 
 import jaxvoice
+from jaxvoice.config import to_dict
 from jaxvoice.errors import CheckpointError, ConfigError, DataError
+from jaxvoice.models.checkpoint_layout import UNKNOWN_LICENCE
 from jaxvoice.models.vits import FAMILY, VITS, VITSDiscriminators, preset, whole_durations
 from jaxvoice.models.vits.config import ORIGINAL_NORMS, DurationConfig
 from jaxvoice.models.vits.released_settings import read_coqui, read_original
 from jaxvoice.models.vits.weights import discriminator_shapes, vits_shapes
 from jaxvoice.nn import length_mask
 from jaxvoice.weights import named_arrays
+from jaxvoice.weights.model_folder import write_model_folder
 from jaxvoice.weights.training_files import read_training_file
 from tests.models.vits.released import (
+    COQUI,
     ORIGINAL,
     ORIGINAL_CONFIG,
     coqui_bundle,
@@ -26,6 +30,7 @@ from tests.models.vits.released import (
     coqui_state,
     last,
     original_checkpoint,
+    random_arrays,
     torch_network,
 )
 from tests.models.vits.small import SMALL
@@ -316,6 +321,28 @@ def test_discriminators_of_another_kind_raise_errors(tmp_path, original):
     with pytest.raises(CheckpointError, match=r"D_10.pth contains no discriminators of VITS with the periods"):
         jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model")
     assert jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model", training=False).family == "vits"
+
+
+def test_licences_are_those_of_the_release_or_of_the_export(tmp_path):
+    bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False))
+    assert jaxvoice.import_model(bundle, tmp_path / "model").info["licence"] == UNKNOWN_LICENCE
+    wide = dataclasses.replace(
+        COQUI, speaker_channels=512, decoder=dataclasses.replace(COQUI.decoder, cond_channels=512)
+    )
+    for info, expected in (({"licence": "CC0"}, "CC0"), ({}, UNKNOWN_LICENCE)):
+        folder, export = tmp_path / f"own {len(info)}", tmp_path / f"export {len(info)}"
+        write_model_folder(
+            folder, family="vits", config=to_dict(wide), arrays=random_arrays(vits_shapes(wide)), info=info
+        )
+        jaxvoice.export_model(folder, export / "model_file.pth")
+        assert jaxvoice.import_model(export, tmp_path / f"again {len(info)}").info["licence"] == expected
+    # The settings of the release alone, as in its bundle.
+    table = coqui_config()
+    table["model_args"]["d_vector_dim"] = 512
+    (export / "config.json").write_text(json.dumps(table), encoding="utf-8")
+    assert (
+        jaxvoice.import_model(export, tmp_path / "release").info["licence"].startswith("released YourTTS: CC BY-NC-ND")
+    )
 
 
 def test_unknown_parts_are_errors_with_the_names_of_networks(tmp_path):
