@@ -149,6 +149,10 @@ class CheckpointLayout(abc.ABC):
         """The weight file of a checkpoint that is a folder of several files; `None` if there is none."""
         return None
 
+    def folder_advice(self, folder: Path) -> str:
+        """What to do with a folder in which `main_file` finds nothing, as sentences; empty if it is unknown."""
+        return ""
+
     def training_file(self, path: Path) -> Path | None:
         """The file with the training state of the weight file `path`; `None` if there is none."""
         return None

@@ -65,12 +65,10 @@ def find_main_file(folder: Path, family: str | None = None) -> Path:
     if len(set(files.values())) > 1:
         raise _several(str(folder), list(files))
     if not files:
+        advice = " ".join(text for _, layout in layouts if (text := layout.folder_advice(folder)))
         names = sorted(entry.name for entry in folder.iterdir())
-        found = format_names(names) or "no files"
-        raise CheckpointError(
-            f"{folder} is a folder that no layout recognises; it contains {found}. "
-            f"{'; '.join(_describe(*pair) for pair in layouts)}. Pass the path of the weight file."
-        )
+        found = f"It contains {format_names(names) or 'no files'}. Pass the path of the weight file."
+        raise CheckpointError(f"{folder} is a folder that no layout recognises. {advice or found}")
     return next(iter(files.values()))
 
 

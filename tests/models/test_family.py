@@ -213,11 +213,11 @@ def test_folder_that_two_families_recognise_raises_an_error(folders, tmp_path, m
 
 def test_import_lists_the_files_of_an_unrecognised_folder(tmp_path):
     released(tmp_path)
-    known = r"hifigan \(.*\) looks for a generator.* Pass the path of the weight file\."
-    with pytest.raises(CheckpointError, match=rf"no layout recognises; it contains g_00000001\. {known}"):
+    advice = r"Pass the path of the weight file\.$"
+    with pytest.raises(CheckpointError, match=rf"no layout recognises\. It contains g_00000001\. {advice}"):
         import_model(tmp_path, tmp_path / "to")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=rf"no layout recognises; it contains no files\. {known}"):
+    with pytest.raises(CheckpointError, match=rf"no layout recognises\. It contains no files\. {advice}"):
         import_model(tmp_path / "empty", tmp_path / "to")
 
 

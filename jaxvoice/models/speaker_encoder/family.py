@@ -26,6 +26,7 @@ from jaxvoice.models.speaker_encoder.config import (
 )
 from jaxvoice.models.speaker_encoder.released_settings import (
     SETTINGS_FILE,
+    WEIGHTS_FILE,
     coqui_config,
     read_coqui,
     settings_of,
@@ -140,6 +141,11 @@ class CoquiLayout(_EncoderLayout):
     export_layout = FileLayout(nesting=("model",))
     config_file = SETTINGS_FILE
     kinds = ("resnet", "lstm")
+
+    def folder_advice(self, folder: Path) -> str:
+        """The path of a speaker encoder, which is imported by itself."""
+        path = folder / WEIGHTS_FILE
+        return f"It contains a speaker encoder; pass {path} to import it." if path.is_file() else ""
 
     def expresses(self, config: SpeakerEncoderConfig) -> bool:
         """Whether `config` is an encoder of coqui's."""

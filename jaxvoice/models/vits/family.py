@@ -122,6 +122,19 @@ class CoquiVITSLayout(_VITSLayout):
         except ConfigError:
             return None
 
+    def folder_advice(self, folder: Path) -> str:
+        """What to do without a configuration, or with several weight files."""
+        files = _weight_files(folder)
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            return f"It contains several weight files, {names}; pass the path of one of them, such as {files[0]}."
+        if files and not (folder / "config.json").is_file():
+            return (
+                f"config.json is missing beside {files[0].name}; restore it, or pass the path of the weight file, "
+                f"{files[0]}, with its configuration (--config)."
+            )
+        return ""
+
     def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> ImportPlan:
         """Plan the import of the network, of its speakers and languages, and of discriminators if there are any.
 
@@ -163,6 +176,14 @@ class OriginalVITSLayout(_VITSLayout):
     source = "original"
     looks_for = "the original VITS: tensors below enc_p, enc_q, flow and dec"
     export_layout = FileLayout(nesting=("model",))
+
+    def folder_advice(self, folder: Path) -> str:
+        """The path of the newest `G_N.pth`."""
+        steps = {int(found[1]): path for path in folder.iterdir() if (found := _GENERATOR_FILE.fullmatch(path.name))}
+        if not steps:
+            return ""
+        config = "" if (folder / "config.json").is_file() else " with its configuration (--config)"
+        return f"It contains checkpoints of VITS; pass the path of one, such as {steps[max(steps)]}{config}."
 
     def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> ImportPlan:
         """Plan the import of the network and its speakers.

@@ -323,6 +323,33 @@ def test_discriminators_of_another_kind_raise_errors(tmp_path, original):
     assert jaxvoice.import_model(tmp_path / "G_10.pth", tmp_path / "model", training=False).family == "vits"
 
 
+def test_folders_that_are_no_bundles_are_errors_with_advice(tmp_path):
+    for files, advice in (
+        (
+            ("G_9.pth", "G_10.pth", "D_10.pth", "config.json"),
+            r"checkpoints of VITS; pass the path of one, .*G_10.pth\.$",
+        ),
+        (("G_9.pth",), r"such as .*G_9.pth with its configuration \(--config\)\.$"),
+        (
+            ("model_file.pth",),
+            r"config.json is missing beside model_file.pth; restore it, or pass the path of .*--config",
+        ),
+        (
+            ("model.pth", "best_model.pth", "config.json"),
+            r"contains several weight files, model.pth, best_model.pth; pass",
+        ),
+        (("model_se.pth", "config_se.json"), r"contains a speaker encoder; pass .*model_se.pth to import it\.$"),
+        (("model.pth", "config.json"), r"It contains config.json, model.pth. Pass the path of the weight file\.$"),
+    ):
+        folder = tmp_path / "+".join(files)
+        folder.mkdir()
+        for name in files:
+            (folder / name).write_text("{}", encoding="utf-8")
+        with pytest.raises(CheckpointError, match=advice) as raised:
+            jaxvoice.import_model(folder, tmp_path / "model")
+        assert len(str(raised.value)) < 300 + 3 * len(str(folder))
+
+
 def test_licences_are_those_of_the_release_or_of_the_export(tmp_path):
     bundle = coqui_bundle(tmp_path / "bundle", coqui_state(discriminators=False))
     assert jaxvoice.import_model(bundle, tmp_path / "model").info["licence"] == UNKNOWN_LICENCE
