@@ -135,15 +135,7 @@ class VITSConverter:
         return self._encode_voice(reference, sample_rate, "reference")
 
     def _encode_voice(self, reference: Any, sample_rate: float | None, name: str) -> Voice:
-        if self.config.num_speakers:
-            raise ConfigError(
-                "The model has a table of speakers and reads no speaker vectors, so it has no voices of recordings. "
-                f"Pass the name of a speaker ({list_names(self.speakers)}), or a model that reads speaker vectors."
-            )
-        if not self._reads_vectors:
-            raise ConfigError(
-                "The model has one voice, so it has no voices of recordings. Pass a model that reads speaker vectors."
-            )
+        self._check_reads_vectors()
         if is_speaker_vector(reference, self.config.speaker_channels):
             raise ConfigError(
                 f"{name} has {self.config.speaker_channels} values, as many as a speaker vector of the model; it "
@@ -164,11 +156,11 @@ class VITSConverter:
 
         Warns with `JaxvoiceWarning` if no speaker encoder is loaded, so that this is unknown.
         """
-        if not self._reads_vectors or voice.embedding.shape != (self.config.speaker_channels,):
+        self._check_reads_vectors()
+        if voice.embedding.shape != (self.config.speaker_channels,):
             raise ConfigError(
-                f"The voice has {voice.embedding.size} components; the model reads "
-                f"{self.config.speaker_channels if self._reads_vectors else 'no'} speaker vectors. Compute the voice "
-                "with this model."
+                f"The voice has {voice.embedding.size} components; it should have {self.config.speaker_channels}, the "
+                "size of the speaker vectors of this model. Compute the voice with this model."
             )
         if self.encoder is None:
             warn_caller(
@@ -279,6 +271,17 @@ class VITSConverter:
             raise ConfigError("source is a list; it should be one recording. Call convert_chunks for each of them.")
         options = {"speaker": speaker, "sample_rate": sample_rate, "pitch": pitch, "seed": seed}
         return iter([self.convert(source, voice, **options)])
+
+    def _check_reads_vectors(self) -> None:
+        if self.config.num_speakers:
+            raise ConfigError(
+                "The model has a table of speakers and reads no speaker vectors, so it has no voices of recordings. "
+                f"Pass the name of a speaker ({list_names(self.speakers)}), or a model that reads speaker vectors."
+            )
+        if not self._reads_vectors:
+            raise ConfigError(
+                "The model has one voice, so it has no voices of recordings. Pass a model that reads speaker vectors."
+            )
 
     def _check_several_voices(self) -> None:
         if not self.config.speaker_channels:

@@ -294,6 +294,8 @@ def test_models_of_one_voice_have_no_speakers():
         model.speak("abc", reference="a.wav")
     with pytest.raises(ConfigError, match=r"no voices of recordings. Pass a model that reads speaker vectors"):
         model.encode_voice("a.wav")
+    with pytest.raises(ConfigError, match=r"no voices of recordings. Pass a model that reads speaker vectors"):
+        model.check_voice(Voice(np.ones(3), None, 1.0, 1, "x"))
     with pytest.raises(ConfigError, match="The model has one voice; conversion needs a model of several voices"):
         model.convert(np.ones(3000, np.float32), "anna", sample_rate=RATE)
     with pytest.raises(ConfigError, match="conversion needs a model of several voices"):
@@ -429,7 +431,10 @@ def test_voices_of_other_encoders_raise_errors(model, recording):
     voice = model.encode_voice(recording, RATE)
     for changes, message in (
         ({"model": "another"}, "was computed by another speaker encoder"),
-        ({"embedding": np.ones(5, np.float32)}, f"has 5 components; the model reads {model.config.speaker_channels}"),
+        (
+            {"embedding": np.ones(5, np.float32)},
+            f"has 5 components; it should have {model.config.speaker_channels}, the",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
             model.speak("abc", reference=dataclasses.replace(voice, **changes), language="en")
