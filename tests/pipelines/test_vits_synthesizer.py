@@ -308,7 +308,7 @@ def test_missing_and_unknown_voices_raise_errors(model, recording, config):
         (
             {},
             ConfigError,
-            r"Pass the name of a known speaker \('anna', 'ben'\) as speaker \(--speaker\), a recording of",
+            r"known speaker \('anna', 'ben'\) as speaker \(--speaker\), a recording of the speaker as ref",
         ),
         ({"speaker": "anne"}, ConfigError, "speaker is 'anne'; the nearest known name is 'anna'"),
         ({"speaker": "xyz"}, ConfigError, "speaker is 'xyz'; it should be one of the known names: 'anna', 'ben'"),
