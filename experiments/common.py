@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import jax
 import numpy as np
@@ -36,7 +36,6 @@ from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
 from jaxvoice.models.family import Family
 from jaxvoice.pipelines.sources import find_model_folder
-from jaxvoice.pipelines.synthesizer import Speech
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import LoopConfig, TrainingResult
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
@@ -44,6 +43,9 @@ from jaxvoice.training.process import enable_compilation_cache
 from jaxvoice.training.run_folder import RunFolder, model_folder
 from jaxvoice.training.run_lock import RunLock
 from jaxvoice.weights.model_folder import read_config_file
+
+if TYPE_CHECKING:
+    from jaxvoice.pipelines.synthesizer import Speech
 
 Row = tuple[str, str]
 UNNAMED = ("training", "loop")
@@ -420,7 +422,7 @@ def model_rows(result: TrainingResult, command: str) -> list[Row]:
     return [("the model", f"{folder}{of_step(step, result)}"), ("next", command)]
 
 
-def write_spoken(result: TrainingResult, speak: Callable[[], Speech]) -> Path | None:
+def write_spoken(result: TrainingResult, speak: Callable[[], "Speech"]) -> Path | None:
     """Write the speech that `speak` makes with the best model to `spoken.wav`; returns `None` without a model."""
     if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
         return None
