@@ -228,9 +228,9 @@ def choose_part(prefixes: Sequence[str], part: str | None, where: str, *, kind: 
         chosen = [name for name in names if name == part or name.endswith(f".{part}")]
         if len(chosen) != 1:
             known = [name for name in names if name]
-            advice = f"Its names are: {format_names(known)}" if known else "It has no name; omit --part"
+            advice = f": {format_names(known)}" if known else ", which has no name; omit --part"
             raise CheckpointError(
-                f"--part is {format_name(part)}; it should be the name of one {kind} in {where}. {advice}{hint}."
+                f"--part is {format_name(part)}; it should be the name of one {kind} in {where}{advice}{hint}."
             )
         names = chosen
     if len(names) > 1:

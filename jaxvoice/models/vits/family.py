@@ -62,7 +62,8 @@ class _VITSLayout(CheckpointLayout):
 
     def _place(self, checkpoint: Checkpoint, part: str | None) -> Place:
         places = {place.prefix: place for place in networks_in(checkpoint.archive.tensors)}
-        hint = f". The decoder alone can be imported with --family hifigan --part {format_value(part)}" if part else ""
+        decoder = "dec" if self.source == "original" else "waveform_decoder"
+        hint = f". The decoder alone can be imported with --family hifigan --part {decoder}"
         return places[choose_part(list(places), part, checkpoint.name, kind="VITS", hint=hint)]
 
     def _plan(self, checkpoint: Checkpoint, options: ImportOptions, found: FoundNetwork, **about: Any) -> ImportPlan:
@@ -76,8 +77,9 @@ class _VITSLayout(CheckpointLayout):
         hints = weights.hints
         if config.reads_vectors:
             hints += (
-                f"voices of recordings need the speaker encoder of the model: import "
-                f"{encoder if encoder.is_file() else ENCODER_FILE} to the folder {ENCODER_FOLDER} inside this one",
+                "voices of recordings need the speaker encoder of the model: import "
+                f"{encoder if encoder.is_file() else ENCODER_FILE} to the folder {ENCODER_FOLDER} inside the model "
+                "folder",
             )
         return ImportPlan(
             config,
