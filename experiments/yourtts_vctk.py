@@ -288,6 +288,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             config,
             steps_per_epoch=loader.steps_per_epoch,
             speaker_encoder=encoder.network,
+            speaker_encoder_info=encoder.info,
             speakers=mean_vectors(store, others),
             validation=validation,
             inherited_info=inherited,

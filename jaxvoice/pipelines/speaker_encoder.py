@@ -1,6 +1,6 @@
 """Embeddings of speakers from recordings of any length."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -32,6 +32,7 @@ from jaxvoice.pipelines.argument_checks import validate_audio
 from jaxvoice.pipelines.recordings import Recording, read_recording, read_recordings, several
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.weights.array_names import identity_of
+from jaxvoice.weights.model_folder import read_config_file
 
 MIN_SECONDS = 0.2
 """The shortest recording that an encoder embeds, in seconds."""
@@ -48,14 +49,18 @@ class SpeakerEncoder:
     the mean of ten windows of 2.5 s for coqui's encoders, whose norm is at most 1, and the normalised mean of windows
     of 1.6 s for Resemblyzer's. Silence is not removed. Embeddings of different models cannot be compared.
 
-    **Attributes:** `network` (with its running statistics) and `config`.
+    **Attributes:** `network` (with its running statistics), `config`, and `info`, the metadata of the model folder,
+    such as the licence of the weights.
     """
 
-    def __init__(self, network: SpeakerNetwork, config: SpeakerEncoderConfig):
-        """**Raises:** `ConfigError` for a network of another configuration."""
+    def __init__(self, network: SpeakerNetwork, config: SpeakerEncoderConfig, *, info: Mapping[str, Any] | None = None):
+        """**Arguments:** `info`, metadata of the network, by default none.
+
+        **Raises:** `ConfigError` for a network of another configuration.
+        """
         if network.config != config:
             raise ConfigError("The network has another configuration than config; pass the configuration it has.")
-        self.network, self.config = network, config
+        self.network, self.config, self.info = network, config, dict(info or {})
 
     @classmethod
     def load(cls, path: str | Path) -> "SpeakerEncoder":
@@ -69,7 +74,8 @@ class SpeakerEncoder:
         folder = find_model_folder(path)
         network, config = FAMILY.load_network(folder)
         print_notices(folder, FAMILY)
-        return cls(network, config)
+        info = read_config_file(folder).table.get("info")
+        return cls(network, config, info=info if isinstance(info, Mapping) else None)
 
     def __repr__(self) -> str:
         return f"SpeakerEncoder({self.sample_rate} Hz, {self.dim} components)"

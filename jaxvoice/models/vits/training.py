@@ -58,6 +58,7 @@ COLUMNS = MappingProxyType(
     }
 )
 """Meanings of the values that training logs."""
+_OF_SPEAKERS = ("speaker_similarity", "compared_segments", "speaker_gradient, mel_gradient")
 
 
 def vits_optimizer() -> OptimizerConfig:
@@ -132,12 +133,14 @@ class VITSTask(Task):
     - `steps_per_epoch`: number of steps per epoch, for learning rates that decay after every epoch.
     - `speaker_encoder`: the frozen encoder of the speaker consistency loss, which contains its running statistics. For
         a model that reads vectors, it is saved with the model.
+    - `speaker_encoder_info`: metadata of the encoder, such as its licence, that is saved with it.
     - `speakers`: the id or the vector of each speaker by name, which model folders contain; ids are those of all
         rows of the table.
     - `validation`: evaluates the networks; without it, `validate` returns no metrics.
     - `inherited_info`: metadata of the initial model, such as its licence, that is copied into model folders.
 
-    **Attributes:** `config`, `steps_per_epoch`, `speakers` and `validation`, as given.
+    **Attributes:** `config`, `steps_per_epoch`, `speakers` and `validation`, as given; `columns`, the meanings of the
+    values that are logged, those of the speaker consistency loss only if it has a weight.
 
     **Raises:** `ConfigError` for a speaker consistency loss without an encoder, or with one that reads mels, or whose
     input is longer than the segments; or for `speakers` that do not match the table of the model.
@@ -145,7 +148,6 @@ class VITSTask(Task):
 
     family = FAMILY.name
     metrics = METRICS
-    columns = COLUMNS
 
     def __init__(
         self,
@@ -153,6 +155,7 @@ class VITSTask(Task):
         *,
         steps_per_epoch: int,
         speaker_encoder: SpeakerNetwork | None = None,
+        speaker_encoder_info: Mapping[str, Any] | None = None,
         speakers: Mapping[str, int | Float32[np.ndarray, " dim"]] | None = None,
         validation: Validation | None = None,
         inherited_info: Mapping[str, Any] | None = None,
@@ -160,14 +163,16 @@ class VITSTask(Task):
         self.config, self.mel = config, config.model.mel
         self.steps_per_epoch, self.validation = steps_per_epoch, validation
         self._inherited_info, self.speakers = dict(inherited_info or {}), dict(speakers or {})
-        self._speaker_encoder = speaker_encoder
+        with_encoder = config.loss_weights.speaker > 0
+        self.columns = {name: text for name, text in COLUMNS.items() if with_encoder or name not in _OF_SPEAKERS}
+        self._speaker_encoder, self._encoder_info = speaker_encoder, dict(speaker_encoder_info or {})
         ids, rows = sorted(v for v in self.speakers.values() if isinstance(v, int)), config.model.num_speakers
         if rows and self.speakers and ids != list(range(rows)):
             raise ConfigError(
                 f"speakers has {len(ids)} names; it should give each of the ids from 0 to {rows - 1} to one name, "
                 f"because model.num_speakers is {rows}."
             )
-        if config.loss_weights.speaker:
+        if with_encoder:
             if speaker_encoder is None:
                 raise ConfigError(
                     f"loss_weights.speaker is {config.loss_weights.speaker}, but there is no speaker encoder; pass one "
@@ -283,8 +288,8 @@ class VITSTask(Task):
         FAMILY.save_network(folder, state.generator.eval_model, self.config.model, info=info)
         save_discriminators(folder, state.discriminators.model, step=step)
         if self._speaker_encoder is not None and not self.config.model.num_speakers:
-            encoder = self._speaker_encoder
-            speaker_encoders.FAMILY.save_network(folder / ENCODER_FOLDER, encoder, encoder.config)
+            encoder, about = self._speaker_encoder, self._encoder_info
+            speaker_encoders.FAMILY.save_network(folder / ENCODER_FOLDER, encoder, encoder.config, info=about)
         if self.speakers:
             table = {name: _speaker_json(name, value) for name, value in self.speakers.items()}
             text = json.dumps(table, ensure_ascii=False) + "\n"

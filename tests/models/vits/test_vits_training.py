@@ -33,6 +33,7 @@ from jaxvoice.models.vits.objective import (
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import METRICS, Validation
 from jaxvoice.models.vits.warm_start import load_discriminators
+from jaxvoice.pipelines import SpeakerEncoder
 from jaxvoice.training.compiled_step import CompiledStep, compiler_options
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.loop import LoopConfig, fit
@@ -312,6 +313,27 @@ def test_the_full_model_trains_the_networks_of_the_release_alone():
 def test_impossible_settings_raise_errors(make, text):
     with pytest.raises(ConfigError, match=text):
         make()
+
+
+def test_columns_are_those_that_a_step_logs():
+    without = VITSTask(replace(CONFIG, loss_weights=replace(CONFIG.loss_weights, speaker=0.0)), steps_per_epoch=1)
+    assert set(task_of().columns) - set(without.columns) == {
+        "speaker_similarity",
+        "compared_segments",
+        "speaker_gradient, mel_gradient",
+    }
+
+
+def test_model_folders_keep_the_licence_of_the_speaker_encoder(tmp_path, capsys):
+    speaker_encoders.FAMILY.save_network(tmp_path / "given", encoder(), encoder().config, info={"licence": "CC BY 4.0"})
+    info = SpeakerEncoder.load(tmp_path / "given").info
+    assert info == {"licence": "CC BY 4.0"}
+    task = task_of(speaker_encoder_info=info)
+    task.save_model(random_state(task), tmp_path / "model")
+    capsys.readouterr()
+    SpeakerEncoder.load(tmp_path / "model" / "speaker_encoder")
+    printed = capsys.readouterr().err
+    assert printed == f"Licence of the weights in {tmp_path / 'model' / 'speaker_encoder'}: CC BY 4.0\n"
 
 
 @pytest.mark.slow
