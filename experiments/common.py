@@ -7,16 +7,16 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import jax
 import numpy as np
 import tyro
 
-from jaxvoice.config import differences, from_dict
+from jaxvoice.config import differences, from_dict, to_dict
 from jaxvoice.console import flag_name, parse_command_line, run_command, with_flag
 from jaxvoice.data import (
     Corpus,
@@ -37,11 +37,12 @@ from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
 from jaxvoice.models.family import Family
 from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import LoopConfig, TrainingResult
+from jaxvoice.training.loop import LoopConfig, TrainingResult, fit
 from jaxvoice.training.parallel import check_batch_size, data_mesh, initialize_distributed
 from jaxvoice.training.process import enable_compilation_cache
 from jaxvoice.training.run_folder import RunFolder, model_folder
 from jaxvoice.training.run_lock import RunLock
+from jaxvoice.training.task import Task
 from jaxvoice.weights.model_folder import read_config_file
 
 if TYPE_CHECKING:
@@ -64,8 +65,13 @@ class Loop(LoopConfig):
 
 @dataclass(frozen=True)
 class Experiment:
-    """The settings of every experiment; each is a flag."""
+    """The settings of every experiment; each is a flag.
 
+    `kept` are the names of those that choose what a run is trained on, besides the flags that describe the corpus. They
+    are stored with the run, and a resumed run keeps them.
+    """
+
+    kept: ClassVar[tuple[str, ...]] = ("validation",)
     data: Path | None = None
     """Corpus to train on; by default a corpus synthesised by espeak-ng."""
     run_dir: Path = Path("runs/experiment")
@@ -166,9 +172,28 @@ def with_stored_settings(given: AnyExperiment, argv: Sequence[str]) -> AnyExperi
     with contextlib.suppress(ConfigError):
         loop = from_dict(Loop, table.get("loop") or {}, where)
         given = replace(given, loop=replace(loop, minutes=given.loop.minutes, resume=given.loop.resume))
+    with contextlib.suppress(ConfigError):
+        stored = stored_settings(folder.path, given.kept)
+        kept = from_dict(type(given), stored, where)
+        given = replace(given, **{name: getattr(kept, name) for name in stored})
     data = folder.read_data_description()
     sizes = {name: data.get(name) for name in ("batch_size", "crops_per_clip")}
     return replace(given, **{name: size for name, size in sizes.items() if type(size) is int and hasattr(given, name)})
+
+
+def kept_settings(experiment: Experiment) -> dict[str, Any]:
+    """The settings that a run of `experiment` keeps, as JSON values, for `fit`."""
+    return {name: value for name, value in to_dict(experiment).items() if name in experiment.kept}
+
+
+def stored_settings(run: Path, names: Collection[str]) -> dict[str, Any]:
+    """Those of the settings `names` that the run folder `run` contains, as JSON values; none for a new run.
+
+    **Raises:** `CheckpointError` if its `config.json` cannot be read.
+    """
+    folder = RunFolder(run)
+    stored = folder.read_data_description().get("settings") if folder.has_progress() else None
+    return {name: stored[name] for name in names if name in stored} if isinstance(stored, Mapping) else {}
 
 
 def parse(argv: Sequence[str], default: Callable[[], AnyExperiment], *, name: str, description: str) -> AnyExperiment:
@@ -345,6 +370,21 @@ def loader(store: Store, sampler: Sampler[_BatchT], *, seed: int, workers: int =
 def remaining(loop: Loop, spent: float) -> Loop:
     """`loop` with its time budget reduced by `spent` seconds; at least one second remains, so one step is performed."""
     return loop if loop.minutes is None else replace(loop, minutes=max(loop.minutes - spent / 60, 1 / 60))
+
+
+def train(
+    experiment: Experiment,
+    task: Task,
+    loader: Loader[Any],
+    started: float,
+    initial_state: Callable[[], Any] | None = None,
+) -> TrainingResult:
+    """Train `task` in the run folder of `experiment`; the minutes count from `started` (`time.monotonic()`).
+
+    The run stores the settings that it keeps.
+    """
+    left = remaining(experiment.loop, time.monotonic() - started)
+    return fit(task, loader, left, experiment.run_dir, initial_state=initial_state, settings=kept_settings(experiment))
 
 
 def main(

@@ -34,7 +34,7 @@ from jaxvoice.models.hifigan.losses import LossWeights
 from jaxvoice.models.hifigan.training import METRICS, HiFiGANTask, TrainingConfig
 from jaxvoice.models.hifigan.warm_start import continued_config, continued_state, initial_state
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import inherited_info
@@ -156,7 +156,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             state = ft.partial(initial_state, task, pretrained, seed=loop.seed)
         elif (source := experiment.continue_from) is not None:
             state = ft.partial(continued_state, task, source)
-        return fit(task, loader, common.remaining(loop, time.monotonic() - started), folder, initial_state=state)
+        return common.train(experiment, task, loader, started, state)
 
 
 def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:

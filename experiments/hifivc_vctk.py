@@ -45,7 +45,7 @@ from jaxvoice.models.hifivc.training import HiFiVCState, HiFiVCTask, LossWeights
 from jaxvoice.models.hifivc.validation import METRICS, Validation
 from jaxvoice.pipelines.content_encoder import ContentEncoder
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import RunFolder, inherited_info
@@ -61,6 +61,7 @@ takes the time of the preset `tiny` of `experiments.phoneme_recogniser`."""
 class Experiment(common.Experiment):
     """Train HiFi-VC; every setting is a flag."""
 
+    kept = (*common.Experiment.kept, "content_encoder")
     run_dir: Path = Path("runs/hifivc_vctk")
     """Folder for checkpoints, logs, samples and the best model."""
     corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
@@ -246,10 +247,8 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             validation=validation,
             info={**inherited, "content_encoder": encoder.identity},
         )
-
-        left = common.remaining(loop, time.monotonic() - started)
         initial_state = None if network is None else ft.partial(_initial_state, task, network, loop.seed)
-        return fit(task, loader, left, experiment.run_dir, initial_state=initial_state)
+        return common.train(experiment, task, loader, started, initial_state)
 
 
 def _initial_state(task: HiFiVCTask, networks: HiFiVC, seed: int) -> HiFiVCState:

@@ -28,7 +28,7 @@ from jaxvoice.models.conformer.training import COLUMNS, FIXED, ConformerTask, Tr
 from jaxvoice.models.conformer.validation import METRICS, Validation
 from jaxvoice.text.phonemes import ALIGNED
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import inherited_info
@@ -42,6 +42,7 @@ PRESETS = {"tiny": hifivc.PRESETS["tiny"].content, "small": conformer.PRESETS["s
 class Experiment(common.Experiment):
     """Train a phoneme recogniser; every setting is a flag."""
 
+    kept = (*common.Experiment.kept, "buckets")
     run_dir: Path = Path("runs/phoneme_recogniser")
     """Folder for checkpoints, logs and the best model."""
     kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "json", "filelist", "demo"] = "auto"
@@ -115,8 +116,7 @@ def run(experiment: Experiment, started: float | None = None, corpus: Corpus | N
         config, steps_per_epoch=loader.steps_per_epoch, validation=validation, inherited_info=inherited
     )
     initial_state = None if network is None else ft.partial(task.state_of, network)
-    left = common.remaining(loop, time.monotonic() - started)
-    return fit(task, loader, left, experiment.run_dir, initial_state=initial_state)
+    return common.train(experiment, task, loader, started, initial_state)
 
 
 def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:

@@ -49,7 +49,7 @@ from jaxvoice.models.rave.training_config import (
 from jaxvoice.models.rave.validation import METRICS, Validation
 from jaxvoice.models.rave.warm_start import load_discriminators
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import RunFolder, inherited_info, model_folder
@@ -70,6 +70,7 @@ AUGMENTATIONS = {
 class Experiment(common.Experiment):
     """Train a RAVE; every setting is a flag."""
 
+    kept = (*common.Experiment.kept, "validation_windows", "augmentation")
     run_dir: Path = Path("runs/rave")
     """Folder for checkpoints, logs, samples and the best model."""
     preset: str | None = None
@@ -254,8 +255,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         task = RaveTask(config, steps_per_epoch=loader.steps_per_epoch, validation=validation, inherited_info=inherited)
         if not RunFolder(folder).has_progress():
             print_once(f"The second phase begins after {config.phase_1_steps:,} steps (--phase-1-steps).")
-        left = common.remaining(loop, time.monotonic() - started)
-        return fit(task, loader, left, folder, initial_state=initial_state(experiment, task))
+        return common.train(experiment, task, loader, started, initial_state(experiment, task))
 
 
 def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:

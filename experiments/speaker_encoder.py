@@ -32,7 +32,7 @@ from jaxvoice.models.speaker_encoder.embedding import SpeakerNetwork
 from jaxvoice.models.speaker_encoder.training import SpeakerTask, TrainingConfig, training_sampler, training_store
 from jaxvoice.models.speaker_encoder.validation import METRICS, Validation
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import inherited_info
@@ -47,6 +47,7 @@ _SHARE = 4  # one of so many speakers is held out
 class Experiment(common.Experiment):
     """Train a speaker encoder; every setting is a flag."""
 
+    kept = ("unseen",)
     run_dir: Path = Path("runs/speaker_encoder")
     """Folder for checkpoints, logs and the best model."""
     corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
@@ -97,22 +98,24 @@ def parse(argv: Sequence[str]) -> Experiment:
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
 
-def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
-    """The recordings to train on, and those of the unseen speakers."""
-    unseen = experiment.unseen
+def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus, tuple[str, ...]]:
+    """The recordings to train on, those of the unseen speakers, and the names of these speakers."""
+    run, given = experiment.run_dir, experiment.unseen
     if experiment.data is None:
         corpus = voice_conversion.demo_corpus()
+        unseen = voice_conversion.chosen_unseen(run, given, corpus)
         unseen = DEMO_UNSEEN if unseen is None else unseen
-        voice_conversion.check_speakers("--unseen", unseen, corpus)
     else:
         found = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
         rows_of_speakers(found)  # raises an error before files are decoded
-        voice_conversion.check_speakers("--unseen", unseen or (), found)
+        unseen = voice_conversion.chosen_unseen(run, given, found)
         config = experiment.training
         checked = preflight(found, config.model.sample_rate, config.segment, progress=jax.process_index() == 0)
         print_once(checked.table())
         corpus = checked.corpus
-    return voice_conversion.without_speakers(corpus, unseen_speakers(corpus) if unseen is None else unseen)
+    if unseen is None:
+        unseen = tuple(name for name in unseen_speakers(corpus) if name in corpus.speakers)
+    return *voice_conversion.without_speakers(corpus, unseen), unseen
 
 
 def unseen_speakers(corpus: Corpus) -> Collection[str]:
@@ -151,7 +154,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     loop = experiment.loop
     check_rows(experiment.training)
     common.check(experiment)
-    train, held_out = find_speakers(experiment)
+    train, held_out, names = find_speakers(experiment)
     known, unseen, config = len(train.speakers), ", ".join(held_out.speakers), experiment.training
     if known < 2:
         raise DataError(f"One speaker is left to train on; there should be at least two. Shorten --unseen ({unseen}).")
@@ -174,9 +177,8 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     initial = task.encoder(task.init(key=key) if network is None else task.state_of(network, key=key))
     print_once(error_rate(validation, initial, "before training"))
     initial_state = None if network is None else ft.partial(task.state_of, network, key=key)
-    left = common.remaining(loop, time.monotonic() - started)
     with loader:
-        result = fit(task, loader, left, experiment.run_dir, initial_state=initial_state)
+        result = common.train(replace(experiment, unseen=names), task, loader, started, initial_state)
     if (result.folder / "model").is_dir():
         best, _ = speaker_encoder.FAMILY.load_network(result.folder / "model")
         print_once(error_rate(validation, best, "of the best model"))

@@ -40,7 +40,7 @@ from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.text.front_end import pronounce
 from jaxvoice.text.phonemes import ALIGNED, PHONE_SETS
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import RunFolder, inherited_info
 
@@ -52,6 +52,7 @@ TEST_SENTENCE = "The quick brown fox jumps over the lazy dog, and a wizard's job
 class Experiment(common.Experiment):
     """Train a text-to-speech model; every setting is a flag."""
 
+    kept = (*common.Experiment.kept, "buckets")
     run_dir: Path = Path("runs/tts_ljspeech")
     """Folder for checkpoints, logs, samples and the best model."""
     kind: Literal["auto", "lj_aligned", "textgrid", "labels", "table", "json", "filelist", "demo"] = "auto"
@@ -155,7 +156,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     task = gaussian_tts.GaussianTTSTask(config, steps_per_epoch=epoch, validation=validation, inherited_info=inherited)
     if pretrained is not None:
         state = lambda: initial_state(task, find_model_folder(pretrained))  # noqa: E731
-    return fit(task, loader, common.remaining(loop, time.monotonic() - started), folder.path, initial_state=state)
+    return common.train(experiment, task, loader, started, state)
 
 
 def summary(result: TrainingResult, experiment: Experiment, seconds: float, spoken: Path | None) -> str:

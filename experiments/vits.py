@@ -35,6 +35,7 @@ TEST_SENTENCE = "The quick brown fox jumps over the lazy dog, and a wizard's job
 class Experiment(common.Experiment):
     """The settings of both experiments."""
 
+    kept = (*common.Experiment.kept, "max_seconds", "buckets")
     corpus: common.RecordingsKind = "auto"
     """Layout of the corpus, which contains the texts; auto detects it."""
     audio_dir: Path | None = None

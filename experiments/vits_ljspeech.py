@@ -33,7 +33,7 @@ from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import Validation
 from jaxvoice.text.symbol_table import ENGLISH_CHARACTERS, VITS_SYMBOLS
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import inherited_info
@@ -142,8 +142,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             validation=validation,
             inherited_info=inherited,
         )
-        left = common.remaining(loop, time.monotonic() - started)
-        return fit(task, loader, left, experiment.run_dir, initial_state=vits.initial_state(experiment, task))
+        return common.train(experiment, task, loader, started, vits.initial_state(experiment, task))
 
 
 def close(result: TrainingResult, experiment: Experiment, seconds: float) -> str:

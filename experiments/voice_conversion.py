@@ -3,8 +3,10 @@
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 
-from jaxvoice.config import suggest_names
+from experiments import common
+from jaxvoice.config import list_names, suggest_names
 from jaxvoice.data import Corpus, find_aligned, make_demo_corpus, split
 from jaxvoice.data.demo import SPEAKER_VOICES, compose_sentences
 from jaxvoice.errors import ConfigError, DataError
@@ -39,6 +41,29 @@ def check_speakers(flag: str, names: Collection[str], corpus: Corpus) -> None:
     for name in names:
         if name not in corpus.speakers:
             raise ConfigError(f"{flag} contains {name!r}; {suggest_names(name, corpus.speakers)}")
+
+
+def chosen_unseen(run: Path, given: Collection[str] | None, corpus: Corpus) -> tuple[str, ...] | None:
+    """The speakers of `--unseen`, which is `given`, or without the flag those of the run in the folder `run`.
+
+    `None` for a new run without the flag, and for a run on another corpus with none of these speakers.
+
+    **Raises:** `ConfigError` for a speaker that is not in `corpus`, or if the run was trained with other speakers.
+    """
+    known = corpus.speakers
+    stored = common.stored_settings(run, ["unseen"]).get("unseen")
+    if stored is None or (stored and not set(stored) & set(known)):
+        check_speakers("--unseen", given or (), corpus)
+        return None if given is None else tuple(given)
+    if given is not None:
+        check_speakers("--unseen", [name for name in given if name not in stored], corpus)
+        if (set(given) ^ set(stored)) & set(known):
+            names = [list_names(one) if one else "empty" for one in (given, stored)]
+            raise ConfigError(
+                f"--unseen is {names[0]}; it should be {names[1]}, the speakers on which the run in {run} is not "
+                "trained. Omit --unseen, or choose another --run-dir."
+            )
+    return tuple(stored)
 
 
 def without_speakers(corpus: Corpus, unseen: Collection[str]) -> tuple[Corpus, Corpus]:

@@ -33,7 +33,7 @@ from jaxvoice.models import waveglow
 from jaxvoice.models.waveglow.training import TrainingConfig, WaveGlowTask
 from jaxvoice.models.waveglow.validation import METRICS
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import inherited_info
@@ -132,8 +132,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             config, steps_per_epoch=loader.steps_per_epoch, validation=validation, inherited_info=inherited
         )
         initial_state = None if network is None else ft.partial(task.state_of, network)
-        left = common.remaining(loop, time.monotonic() - started)
-        return fit(task, loader, left, folder, initial_state=initial_state)
+        return common.train(experiment, task, loader, started, initial_state)
 
 
 def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:

@@ -44,7 +44,7 @@ from jaxvoice.pipelines.argument_checks import error_context
 from jaxvoice.pipelines.speaker_encoder import MIN_SECONDS
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training.logging import print_once
-from jaxvoice.training.loop import TrainingResult, fit
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.process import keep_freed_memory
 from jaxvoice.training.run_folder import RunFolder, inherited_info
 
@@ -57,6 +57,7 @@ ENCODER_SHARE = 0.15
 class Experiment(vits.Experiment):
     """Train YourTTS; every setting is a flag."""
 
+    kept = (*vits.Experiment.kept, "speaker_encoder", "language", "unseen", "balance", "adapted", "adapted_share")
     run_dir: Path = Path("runs/yourtts_vctk")
     """Folder for checkpoints, logs, samples and the best model."""
     speaker_encoder: Path | None = None
@@ -121,24 +122,23 @@ def parse(argv: Sequence[str]) -> Experiment:
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
 
 
-def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus]:
-    """The utterances to train on, and those of unseen speakers, all with a language."""
-    unseen = experiment.unseen
+def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus, tuple[str, ...]]:
+    """The utterances to train on, those of unseen speakers, all with a language, and the names of these speakers."""
     if experiment.data is None:
-        corpus = voice_conversion.demo_corpus()
-        unseen = voice_conversion.DEMO_UNSEEN if unseen is None else unseen
+        corpus, usual = voice_conversion.demo_corpus(), voice_conversion.DEMO_UNSEEN
     else:
         corpus = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
         rows_of_speakers(corpus)  # raises an error before files are decoded
-        unseen = voice_conversion.VCTK_UNSEEN if unseen is None else unseen
-    voice_conversion.check_speakers("--unseen", experiment.unseen or (), corpus)
+        usual = voice_conversion.VCTK_UNSEEN
+    unseen = voice_conversion.chosen_unseen(experiment.run_dir, experiment.unseen, corpus)
+    unseen = tuple(name for name in usual if name in corpus.speakers) if unseen is None else unseen
     voice_conversion.check_speakers("--adapted", experiment.adapted, corpus)
     both = sorted(set(experiment.adapted) & set(unseen))
     if both:
         raise ConfigError(f"--adapted contains {both[0]!r}, which is held out (--unseen). Choose other speakers.")
     corpus = with_languages(corpus, experiment)
     corpus = vits.checked(corpus, experiment, shortest=MIN_SECONDS)
-    return voice_conversion.without_speakers(corpus, unseen)
+    return *voice_conversion.without_speakers(corpus, unseen), unseen
 
 
 def with_languages(corpus: Corpus, experiment: Experiment) -> Corpus:
@@ -261,7 +261,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     check_small_encoder(experiment)
     # The encoder of the flag is loaded first, so that a wrong one is reported before the corpus is decoded.
     given = None if experiment.speaker_encoder is None else speaker_encoder(experiment, started)
-    corpus, unseen = find_speakers(experiment)
+    corpus, unseen, names = find_speakers(experiment)
     encoder = given or speaker_encoder(experiment, started)
     identity = encoder.identity
     if config.encoder_identity not in (None, identity):
@@ -293,14 +293,14 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             validation=validation,
             inherited_info=inherited,
         )
-        left = common.remaining(loop, time.monotonic() - started)
-        return fit(task, loader, left, experiment.run_dir, initial_state=vits.initial_state(experiment, task))
+        state = vits.initial_state(experiment, task)
+        return common.train(replace(experiment, unseen=names), task, loader, started, state)
 
 
 def last_speaker(result: TrainingResult, experiment: Experiment) -> str | None:
     """A speaker of the best model, unseen if there is one; `None` without a model."""
     names = vits.known_speakers(result)
-    unseen = experiment.unseen or (*voice_conversion.DEMO_UNSEEN, *voice_conversion.VCTK_UNSEEN)
+    unseen = common.stored_settings(result.folder, ["unseen"]).get("unseen", ())
     return next((name for name in names if name in unseen), names[0] if names else None)
 
 

@@ -50,6 +50,7 @@ def fit(
     run: Path,
     *,
     initial_state: Callable[[], PyTree] | None = None,
+    settings: Mapping[str, Any] | None = None,
     mesh: Mesh | None = None,
 ) -> TrainingResult:
     """Train `task` on `loader` in the run folder `run`, or resume the run in it.
@@ -66,6 +67,7 @@ def fit(
     - `initial_state`: makes the state before the first step, for example with pretrained weights; by default
         `task.init`. It is not called if the run has a checkpoint. Only the arrays of the state are used: settings such
         as learning rates are those of `task`.
+    - `settings`: JSON values that chose the data, such as held-out speakers, which `config.json` stores.
     - `mesh`: a mesh of devices with the axis `data`; by default of all devices.
 
     **Raises:** `ConfigError` for a batch size that is not a multiple of the number of devices; `CheckpointError` if
@@ -77,7 +79,7 @@ def fit(
     folder = RunFolder(run)
     folder.check(config.resume)
     with RunLock(run) as lock:
-        session = _Session(task, loader, config, folder, mesh, lock, time.monotonic())
+        session = _Session(task, loader, config, folder, mesh, lock, time.monotonic(), settings)
         return session.run(initial_state)
 
 
@@ -92,6 +94,7 @@ class _Session:
     mesh: Mesh
     lock: RunLock
     start: float
+    settings: Mapping[str, Any] | None = None
     step: int = 0
     leaves: list[Array] = field(default_factory=list)
     position: Any = None
@@ -361,7 +364,8 @@ class _Session:
     def _description(self) -> dict[str, Any]:
         """The content of `config.json`."""
         source = {"corpus": self.loader.source} if isinstance(self.loader, Loader) else {}
-        data = {"data": {**source, **self.loader.describe()}, "held_out": self.task.held_out()}
+        settings = {} if self.settings is None else {"settings": dict(self.settings)}
+        data = {"data": {**source, **settings, **self.loader.describe()}, "held_out": self.task.held_out()}
         return {**provenance(self.task), "loop": to_dict(self.config), **data}
 
     def _result(self, stop: Stop, steps_per_second: float, compile_seconds: float) -> TrainingResult:

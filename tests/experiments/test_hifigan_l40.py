@@ -319,11 +319,11 @@ def test_imported_training_is_continued(tmp_path, tones, imported, monkeypatch):
     assert experiment.loop.minutes is None and experiment.loop.steps == 3
     begun = []
 
-    def fit(task, loader, config, folder, *, initial_state):
+    def fit(task, loader, config, folder, *, initial_state, settings):
         begun.append((task, initial_state()))
         return TrainingResult("steps", 2, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
-    monkeypatch.setattr(hifigan_l40, "fit", fit)
+    monkeypatch.setattr(common, "fit", fit)
     hifigan_l40.run(experiment)
     ((task, state),) = begun
     assert int(state.counters.step) == 2
@@ -395,7 +395,7 @@ def test_init_from_uses_networks_and_licence_of_a_hub_model(tmp_path, tones, mon
         return str(folder)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
-    monkeypatch.setattr(hifigan_l40, "fit", lambda task, *_, initial_state: begun.append((task, initial_state())))
+    monkeypatch.setattr(common, "fit", lambda task, *_, initial_state, **__: begun.append((task, initial_state())))
     hifigan_l40.run(experiment)
     (task, state), *_ = begun
     assert set(names) == ({"owner/name"} if source == "owner/name" else set())
@@ -412,7 +412,7 @@ class Terminal(io.StringIO):
 
 def test_decoding_shows_progress_and_counts_in_the_budget(tmp_path, tones, monkeypatch):
     given = []
-    monkeypatch.setattr(hifigan_l40, "fit", lambda task, loader, loop, *_, **__: given.append(loop))
+    monkeypatch.setattr(common, "fit", lambda task, loader, loop, *_, **__: given.append(loop))
     monkeypatch.setattr("sys.stderr", Terminal())
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), "--validation", "0", "--minutes", "3", *TINY]
     experiment = hifigan_l40.parse(flags)

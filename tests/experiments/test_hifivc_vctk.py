@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxvoice
-from experiments import hifivc_vctk, phoneme_recogniser, voice_conversion
+from experiments import common, hifivc_vctk, phoneme_recogniser, voice_conversion
 from experiments.common import Loop
 from jaxvoice.config import to_dict
 from jaxvoice.data import Corpus, Utterance, write_wav
@@ -215,13 +215,13 @@ def fake_fit(monkeypatch) -> list:
     """Replace the training by the initial state; returns the list of the tasks, loaders and states."""
     begun = []
 
-    def fit(task, loader, loop, folder, *, initial_state):
+    def fit(task, loader, loop, folder, *, initial_state, settings):
         begun.append((task, loader, initial_state))
         folder.mkdir(exist_ok=True)
         RunFolder(folder).begin({"config": to_dict(task.config), "family": task.family})
         return TrainingResult("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
-    monkeypatch.setattr(hifivc_vctk, "fit", fit)
+    monkeypatch.setattr(common, "fit", fit)
     return begun
 
 
@@ -315,11 +315,11 @@ def test_content_encoder_is_trained_beside_the_run(tmp_path, voices, encoder, mo
 def test_content_is_computed_in_the_step(tmp_path, voices, encoder, monkeypatch):
     found = []
 
-    def fit(task, loader, loop, folder, *, initial_state):
+    def fit(task, loader, loop, folder, *, initial_state, settings):
         found.append((next(loader), task.validate(task.init(key=jax.random.key(0)))))
         return TrainingResult("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
-    monkeypatch.setattr(hifivc_vctk, "fit", fit)
+    monkeypatch.setattr(common, "fit", fit)
     training = replace(TRAINING, content="computed")
     hifivc_vctk.run(experiment(voices, encoder, tmp_path / "run", training=training))
     ((batch, result),) = found

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxvoice
-from experiments import phoneme_recogniser, voice_conversion
+from experiments import common, phoneme_recogniser, voice_conversion
 from jaxvoice.data import write_wav
 from jaxvoice.models import conformer, hifivc
 from jaxvoice.models.conformer.training import ConformerTask
@@ -107,12 +107,12 @@ def test_init_from_uses_the_network_of_another_run(tmp_path, tones, monkeypatch,
     conformer.FAMILY.save_network(tmp_path / "model", network, config, info={"licence": "test", "step": 3})
     begun = []
 
-    def fit(task, loader, loop, folder, *, initial_state):
+    def fit(task, loader, loop, folder, *, initial_state, settings):
         begun.append(initial_state())
         task.save_model(begun[0], folder / "model")
         return TrainingResult("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
-    monkeypatch.setattr(phoneme_recogniser, "fit", fit)
+    monkeypatch.setattr(common, "fit", fit)
     phoneme_recogniser.run(replace(experiment, init_from=tmp_path / "model"))
     np.testing.assert_array_equal(
         begun[0].network.model.encoder.layers[0].norm_out.weight, network.encoder.layers[0].norm_out.weight

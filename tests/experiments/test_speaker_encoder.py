@@ -130,10 +130,13 @@ def test_run_prints_the_error_rate_and_its_model_embeds(tmp_path, tones, capsys)
     assert re.search(r"equal error rate of the best model: [\d.]+ %", shown)
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert stored["held_out"]["ids"] == ["s4/0", "s4/1", "s5/0", "s5/1"] and stored["config"]["classes"] == 4
+    assert stored["data"]["settings"] == {"unseen": ["s4", "s5"]}
     encoder = jaxvoice.SpeakerEncoder.load(tmp_path / "run")
     assert encoder.embed(tones / "s1" / "0.wav").shape == (6,)
     assert experiment.main([*flags, "--loss", "softmax_angleproto", "--steps", "3"]) == 0
     assert "step 3 after" in capsys.readouterr().out
+    printed = refused(capsys, *flags, "--unseen", "s1", "s2")
+    assert "--unseen is 's1', 's2'; it should be 's4', 's5', the speakers on which the run in" in printed
 
 
 def test_benchmark_reports_rates_and_similarities(tmp_path, tones, capsys):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from experiments import text_to_speech, tts_ljspeech
+from experiments import common, text_to_speech, tts_ljspeech
 from jaxvoice.config import to_dict
 from jaxvoice.data import Corpus, find_aligned, load_aligned, measure_statistics, read_audio, write_wav
 from jaxvoice.dsp.mel_config import WAVEGLOW_MEL, MelConfig
@@ -174,14 +174,14 @@ def test_resumed_run_keeps_its_statistics_if_the_corpus_changes(tmp_path, tones,
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY]
     tasks = []
 
-    def fit(task, loader, config, folder, *, initial_state):
+    def fit(task, loader, config, folder, *, initial_state, settings):
         tasks.append(task)
         folder.mkdir(exist_ok=True)
         RunFolder(folder).begin({"config": to_dict(task.config)})
         (folder / "checkpoints" / "3").mkdir(parents=True, exist_ok=True)
         return TrainingResult("steps", 3, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
-    monkeypatch.setattr(tts_ljspeech, "fit", fit)
+    monkeypatch.setattr(common, "fit", fit)
     tts_ljspeech.run(tts_ljspeech.parse(flags))
     (tones / "t0.wav").unlink()
     tts_ljspeech.run(tts_ljspeech.parse(flags))
@@ -219,13 +219,13 @@ def test_summary_fits_the_phase_of_the_run(tmp_path):
 def test_init_from_uses_the_networks_of_another_run(tmp_path, tones, monkeypatch):
     begun = []
 
-    def fit(task, loader, config, folder, *, initial_state):
+    def fit(task, loader, config, folder, *, initial_state, settings):
         begun.append(initial_state())
         folder.mkdir()
         task.save_model(begun[0], folder / "model")
         return TrainingResult("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
-    monkeypatch.setattr(tts_ljspeech, "fit", fit)
+    monkeypatch.setattr(common, "fit", fit)
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY]
     experiment = tts_ljspeech.parse(flags)
     config = replace(experiment.training.model, statistics=Statistics(mel_mean=-3.0))

@@ -130,6 +130,38 @@ def test_resumed_runs_keep_their_alphabet(tmp_path, monkeypatch, capsys):
     )
 
 
+def write_run(experiment):
+    """The files that a started run of `experiment` has before its first checkpoint, and a model."""
+    config, loop = to_dict(experiment.training), to_dict(experiment.loop)
+    data = {"settings": common.kept_settings(experiment)}
+    RunFolder(experiment.run_dir).begin({"config": config, "loop": loop, "data": data})
+    (experiment.run_dir / "model").mkdir()
+
+
+def test_resumed_runs_keep_the_settings_of_their_data(tmp_path):
+    run = ("--run-dir", str(tmp_path / "run"))
+    flags = "--max-seconds 8 --buckets 2 --validation 3 --language pt --unseen b c --balance speaker --adapted a"
+    given = yourtts_vctk.parse([*run, *flags.split(), "--adapted-share", "0.5", "--speaker-encoder", "encoder"])
+    write_run(given)
+    assert replace(yourtts_vctk.parse(run), preset=given.preset) == given
+    changed = yourtts_vctk.parse([*run, "--max-seconds", "7", "--balance", "language"])
+    assert replace(changed, preset=given.preset) == replace(given, max_seconds=7.0, balance=("language",))
+    usual = yourtts_vctk.parse([*run, "--preset", "tiny"])
+    assert (usual.max_seconds, usual.unseen, usual.adapted) == (5.5, None, ())
+
+
+def test_unseen_speakers_of_a_run_stay_unseen(tones, tmp_path, monkeypatch):
+    given = small(yourtts_vctk.default_experiment("tiny"), MODEL, tones, tmp_path / "run", unseen=("b",))
+    write_run(given)
+    for unseen in (None, ("b",)):
+        train, rest, names = yourtts_vctk.find_speakers(replace(given, unseen=unseen))
+        assert (train.speakers, rest.speakers, names) == (("a",), ("b",), ("b",))
+    monkeypatch.setattr(vits, "checked", lambda *_, **__: pytest.fail("recordings were decoded"))
+    for unseen, shown in ((("a",), "'a'"), ((), "empty")):
+        with pytest.raises(ConfigError, match=rf"--unseen is {shown}; it should be 'b', the speakers on which the run"):
+            yourtts_vctk.find_speakers(replace(given, unseen=unseen))
+
+
 def test_texts_are_checked_before_the_corpus_is_read(tmp_path):
     pytest.importorskip("espeakng_loader", reason="the extra demo is not installed")
     given = vits_ljspeech.default_experiment("tiny", "ipa")
@@ -218,7 +250,7 @@ def test_the_test_sentence_and_the_next_command_have_the_language():
 def test_recordings_that_are_too_short_for_the_encoder_are_rejected(tones, tmp_path, capsys):
     write_wav(tones.parent / "t4.wav", np.full(2400, 0.3, np.float32) * (-1.0) ** np.arange(2400), RATE)
     given = small(yourtts_vctk.default_experiment("tiny"), MODEL, tones, tmp_path / "run", unseen=())
-    corpus, _ = yourtts_vctk.find_speakers(given)
+    corpus, _, _ = yourtts_vctk.find_speakers(given)
     assert [one.id for one in corpus.utterances] == ["t0", "t1", "t2", "t3", "t5"]
     assert [one.id for one in corpus.rejected] == ["t4"] and "t4.wav" in corpus.rejected[0].reason
     assert "0.2" in corpus.rejected[0].reason and "t4.wav" in capsys.readouterr().out
@@ -233,8 +265,8 @@ def test_the_small_encoder_is_trained_on_the_same_corpus(tones, tmp_path):
     given = replace(given, run_dir=tmp_path / "run")
     encoder = yourtts_vctk.small_encoder(given)
     assert encoder.run_dir == tmp_path / "run_speaker_encoder" and encoder.corpus == "filelist"
-    train, held_out = speaker_encoder.find_speakers(encoder)
-    assert [one.id for one in train.utterances] == ["t0", "t2", "t4"] and held_out.speakers == ("b",)
+    train, held_out, names = speaker_encoder.find_speakers(encoder)
+    assert [one.id for one in train.utterances] == ["t0", "t2", "t4"] and held_out.speakers == names == ("b",)
 
 
 def test_tables_have_a_row_for_each_speaker_of_the_corpus(tones, tmp_path):

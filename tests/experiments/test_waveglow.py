@@ -121,7 +121,7 @@ def test_run_reads_one_voice_without_changes_of_level(tmp_path, tones, monkeypat
         return common.find_corpus(tones)
 
     monkeypatch.setattr(common, "make_demo_corpus", make_demo_corpus)
-    monkeypatch.setattr(experiment_module, "fit", lambda task, loader, *_, **__: begun.append((task, loader)))
+    monkeypatch.setattr(common, "fit", lambda task, loader, *_, **__: begun.append((task, loader)))
     experiment_module.run(replace(small_experiment(tones, tmp_path / "run"), data=None))
     ((task, loader),) = begun
     assert given == [demo.VOICES[:1]]
@@ -136,7 +136,7 @@ def test_crops_of_mels_are_whole_frames(tmp_path, tones, monkeypatch, capsys):
     tones.rename(folder / "wavs")
     for path in (folder / "wavs").iterdir():
         np.save(folder / "mels" / f"{path.stem}.npy", bucketed_log_mel(read_audio(path).samples, MODEL.mel))
-    monkeypatch.setattr(experiment_module, "fit", lambda task, loader, *_, **__: begun.append(next(loader)))
+    monkeypatch.setattr(common, "fit", lambda task, loader, *_, **__: begun.append(next(loader)))
     given = small_experiment(folder, tmp_path / "run")
     experiment_module.run(replace(given, training=replace(given.training, segment_size=16_000 - 256 * 56)))
     (batch,) = begun
@@ -148,11 +148,11 @@ def test_crops_of_mels_are_whole_frames(tmp_path, tones, monkeypatch, capsys):
 def test_init_from_uses_the_network_of_another_run(tmp_path, tones, monkeypatch):
     begun = []
 
-    def fit(task, loader, loop, folder, *, initial_state):
+    def fit(task, loader, loop, folder, *, initial_state, settings):
         begun.append((task, initial_state))
         return TrainingResult("steps", 0, {}, None, folder, 0.0, 0.0, 0.0, 0)
 
-    monkeypatch.setattr(experiment_module, "fit", fit)
+    monkeypatch.setattr(common, "fit", fit)
     network = eqx.filter_jit(WaveGlow)(MODEL, key=jax.random.key(7))
     waveglow.FAMILY.save_network(tmp_path / "trained", network, MODEL, info={"licence": "test"})
     given = replace(small_experiment(tones, tmp_path / "run"), init_from=tmp_path / "trained")
