@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 import numpy as np
+from jaxtyping import Float32
 
 from jaxvoice.config import format_value, list_names, suggest_names
 from jaxvoice.dsp.resampling import resample
@@ -301,8 +302,8 @@ class VITSConverter:
         if isinstance(voice, str) and not os.path.exists(voice):
             self.check_speaker(voice)
         if is_speaker_vector(voice, self.config.speaker_channels):
-            return speaker_vector(voice, self.config.speaker_channels, "voice")
-        return self._voice(voice, sample_rate, "voice").embedding
+            return self._vector(voice, "voice")
+        return self._vector(self._voice(voice, sample_rate, "voice").embedding, "The embedding of voice")
 
     def _convert(self, recording: Recording, speaker: Any, target: Speaker, seed: int) -> Waveform:
         if speaker is None and self._reads_vectors:
@@ -338,7 +339,9 @@ class VITSConverter:
                 )
             return self._speaker_id(speaker, "speaker")
         if reference is not None:
-            return self._voice(reference, sample_rate, "reference").embedding
+            return self._vector(
+                self._voice(reference, sample_rate, "reference").embedding, "The embedding of reference"
+            )
         if speaker is None:
             known = f"the name of a known speaker ({list_names(self.speakers)}) as speaker (--speaker), "
             raise ConfigError(
@@ -351,8 +354,11 @@ class VITSConverter:
         if isinstance(speaker, str):
             if speaker not in self._speakers.vectors:
                 raise ConfigError(f"speaker is {speaker!r}; {suggest_names(speaker, self.speakers)}")
-            return np.asarray(self._speakers.vectors[speaker], np.float32)
-        return speaker_vector(speaker, self.config.speaker_channels)
+            return self._vector(self._speakers.vectors[speaker], f"The vector of speaker {speaker!r}")
+        return self._vector(speaker, "speaker")
+
+    def _vector(self, values: Any, name: str) -> Float32[np.ndarray, " dim"]:
+        return speaker_vector(values, self.config.speaker_channels, name)
 
     def _speaker_id(self, speaker: Any, name: str) -> int:
         return speaker_id(speaker, self._speakers.ids, self.speakers, self.config.num_speakers, name)

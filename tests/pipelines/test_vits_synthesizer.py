@@ -245,12 +245,17 @@ def test_conversions_keep_the_duration_and_depend_on_the_voice(model, recording)
 
 def test_conversions_accept_the_vector_of_a_voice(model, recording, encoder):
     vector = encoder.embed(recording, RATE)
-    expected = model.convert(recording, model.encode_voice(recording, RATE), sample_rate=RATE)
-    for voice in (vector, 3 * vector, [float(one) for one in vector], jax.numpy.asarray(vector)):
-        found = model.convert(recording, voice, sample_rate=RATE)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+    voice = model.encode_voice(recording, RATE)
+    expected = model.convert(recording, voice, sample_rate=RATE)
+    for given in (vector, 3 * vector, [float(one) for one in vector], jax.numpy.asarray(vector)):
+        np.testing.assert_allclose(model.convert(recording, given, sample_rate=RATE), expected, atol=1e-5)
     with pytest.raises(ConfigError, match=r"^voice contains only zeros, NaN or infinity"):
         model.convert(recording, 0 * vector, sample_rate=RATE)
+    for factor in (1e25, 1e-25):  # the squares are not in float32
+        scaled = dataclasses.replace(voice, embedding=np.float32(factor) * vector)
+        np.testing.assert_allclose(model.convert(recording, scaled, sample_rate=RATE), expected, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"^The embedding of voice contains only zeros"):
+        model.convert(recording, dataclasses.replace(voice, embedding=0 * vector), sample_rate=RATE)
     with pytest.raises(ConfigError, match=r"^voice has shape .* and type int"):
         model.convert(recording, np.ones(encoder.dim, np.int64), sample_rate=RATE)
 
