@@ -77,8 +77,8 @@ class VITSInference:
         )
         if not finite:
             raise CheckpointError(
-                "The model predicts durations that are NaN or infinite; its weights are damaged. Import it again, or use an earlier "
-                "checkpoint."
+                "The model predicts durations that are NaN or infinite; its weights are damaged. Import "
+                "it again, or use an earlier checkpoint."
             )
         found = np.asarray(durations)[: len(tokens)].astype(np.int64)
         frames = max(1, int(found.sum()))
@@ -134,8 +134,8 @@ class VITSInference:
     def _checked(self, audio: np.ndarray) -> Float32[np.ndarray, " samples"]:
         if not np.isfinite(audio).all():
             raise CheckpointError(
-                "The model returns audio with NaN or infinity; its weights are damaged. Import it again, or use an earlier "
-                "checkpoint."
+                "The model returns audio with NaN or infinity; its weights are damaged. Import "
+                "it again, or use an earlier checkpoint."
             )
         return np.array(audio, np.float32)
 
