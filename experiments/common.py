@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import jax
@@ -17,7 +18,7 @@ import numpy as np
 import tyro
 
 from jaxvoice.config import differences, from_dict, to_dict
-from jaxvoice.console import flag_name, parse_command_line, run_command, with_flag
+from jaxvoice.console import flag_name, parse_command_line, run_command, with_flag, without_flags
 from jaxvoice.data import (
     Corpus,
     Loader,
@@ -68,10 +69,12 @@ class Experiment:
     """The settings of every experiment; each is a flag.
 
     `kept` are the names of those that choose what a run is trained on, besides the flags that describe the corpus. They
-    are stored with the run, and a resumed run keeps them.
+    are stored with the run, and a resumed run keeps them. `hidden` are the names of fields that are not flags, by their
+    class: values that the experiment sets, or that have no use in it.
     """
 
     kept: ClassVar[tuple[str, ...]] = ("validation",)
+    hidden: ClassVar[Mapping[type, Collection[str]]] = MappingProxyType({})
     data: Path | None = None
     """Corpus to train on; by default a corpus synthesised by espeak-ng."""
     run_dir: Path = Path("runs/experiment")
@@ -209,17 +212,18 @@ def parse(argv: Sequence[str], default: Callable[[], AnyExperiment], *, name: st
     given = default()
     with flags_in_errors(given):
         given = with_stored_settings(given, argv)
-        parsed = parse_command_line(
-            lambda: tyro.cli(
-                type(given),
-                args=list(argv),
-                default=given,
-                prog=f"python -m experiments.{name}",
-                description=description,
-            ),
-            name=name,
-            unnamed=(type(given).__name__, *UNNAMED),
-        )
+        with without_flags(given.hidden):
+            parsed = parse_command_line(
+                lambda: tyro.cli(
+                    type(given),
+                    args=list(argv),
+                    default=given,
+                    prog=f"python -m experiments.{name}",
+                    description=description,
+                ),
+                name=name,
+                unnamed=(type(given).__name__, *UNNAMED),
+            )
     return parsed if parsed.preset is not None else replace(parsed, preset=given.preset)
 
 

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 import jax
@@ -62,6 +63,7 @@ class Experiment(common.Experiment):
     """Train HiFi-VC; every setting is a flag."""
 
     kept = (*common.Experiment.kept, "content_encoder")
+    hidden = MappingProxyType({TrainingConfig: ["content_identity"]})
     run_dir: Path = Path("runs/hifivc_vctk")
     """Folder for checkpoints, logs, samples and the best model."""
     corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"

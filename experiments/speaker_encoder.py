@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import jax
@@ -48,13 +49,14 @@ class Experiment(common.Experiment):
     """Train a speaker encoder; every setting is a flag."""
 
     kept = ("unseen",)
+    hidden = MappingProxyType({TrainingConfig: ["classes"]})
     run_dir: Path = Path("runs/speaker_encoder")
     """Folder for checkpoints, logs and the best model."""
     corpus: Literal["auto", "ljspeech", "vctk", "folder", "filelist"] = "auto"
     """Layout of the corpus, which names the speaker of each recording; auto detects it."""
     audio_dir: Path | None = None
     """Folder of the audio of a file list, if it is not beside it."""
-    unseen: tuple[str, ...] | None = None
+    unseen: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]")] = None
     """Speakers that are never trained on, with which the encoder is validated. By default, four voices of the demo
     corpus, six speakers of VCTK, or a quarter of the speakers with several recordings, at least two."""
     batch_size: Annotated[int, tyro.conf.Suppress] = 32

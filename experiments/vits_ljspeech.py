@@ -29,6 +29,8 @@ from jaxvoice.data.utterances import rows_of_speakers
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.vits import PRESETS, preset as vits_preset
 from jaxvoice.models.vits.columns import training_columns
+from jaxvoice.models.vits.config import VITSConfig
+from jaxvoice.models.vits.losses import LossWeights
 from jaxvoice.models.vits.training import TrainingConfig, VITSTask
 from jaxvoice.models.vits.validation import Validation
 from jaxvoice.text.symbol_table import ENGLISH_CHARACTERS, VITS_SYMBOLS
@@ -47,6 +49,13 @@ SYMBOLS = MappingProxyType({"characters": ENGLISH_CHARACTERS, "ipa": VITS_SYMBOL
 class Experiment(vits.Experiment):
     """Train VITS on one voice or on a table of speakers; every setting is a flag."""
 
+    hidden = MappingProxyType(
+        {
+            TrainingConfig: ["encoder_identity", "speaker_steps"],
+            LossWeights: ["speaker"],
+            VITSConfig: ["languages", "speaker_channels"],
+        }
+    )
     run_dir: Path = Path("runs/vits_ljspeech")
     """Folder for checkpoints, logs, samples and the best model."""
 

@@ -21,8 +21,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
 
 import numpy as np
+import tyro
 from jaxtyping import Float32
 
 from experiments import common, speaker_encoder as encoder_experiment, vits, voice_conversion
@@ -58,13 +61,14 @@ class Experiment(vits.Experiment):
     """Train YourTTS; every setting is a flag."""
 
     kept = (*vits.Experiment.kept, "speaker_encoder", "language", "unseen", "balance", "adapted", "adapted_share")
+    hidden = MappingProxyType({TrainingConfig: ["encoder_identity"]})
     run_dir: Path = Path("runs/yourtts_vctk")
     """Folder for checkpoints, logs, samples and the best model."""
     speaker_encoder: Path | None = None
     """Model folder, run folder or Hub id of a speaker encoder that reads audio; by default, a small one is trained."""
     language: str = "en"
     """Language of utterances whose corpus does not name it."""
-    unseen: tuple[str, ...] | None = None
+    unseen: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]")] = None
     """Speakers that are never trained on. By default, two voices of the demo corpus, or six speakers of VCTK."""
     balance: tuple[Attribute, ...] = ("language", "speaker")
     """Attributes that are balanced, one after the other."""

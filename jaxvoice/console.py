@@ -6,8 +6,10 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Collection, Sequence
-from typing import Literal, TextIO, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Annotated, Literal, TextIO, TypeVar
 
 from jaxvoice.errors import JaxvoiceError
 
@@ -72,6 +74,35 @@ def parse_command_line(parse: Callable[[], Parsed], *, name: str = "jaxvoice", u
         if stderr.getvalue().strip():
             print_message("error", _usage_error(stderr.getvalue(), unnamed), name)
         raise SystemExit(end.code) from None
+
+
+def without_flags(hidden: Mapping[type, Collection[str]]) -> AbstractContextManager[None]:
+    """A context in which fields of dataclasses are not flags, but keep their values.
+
+    **Arguments:** `hidden`, the names of the fields by class.
+    """
+    import tyro
+    from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
+
+    registry, entered = ConstructorRegistry(), set[type]()
+
+    @registry.struct_rule
+    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        names: Collection[str] = hidden.get(info.type, ())
+        if not names or info.type in entered:
+            return None
+        entered.add(info.type)
+        usual = ConstructorRegistry.get_struct_spec(info)  # by the other rules
+        entered.remove(info.type)
+        if not isinstance(usual, StructConstructorSpec):
+            return None
+        shown = [
+            replace(one, type=Annotated[one.type, tyro.conf.Suppress]) if one.name in names else one
+            for one in usual.fields
+        ]
+        return replace(usual, fields=tuple(shown))
+
+    return registry
 
 
 def _usage_error(message: str, unnamed: Sequence[str]) -> str:

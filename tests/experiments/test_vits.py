@@ -90,6 +90,21 @@ def test_defaults_depend_on_the_device(monkeypatch):
     assert full.training.model.speaker_channels == 512 and full.training.model.mel.sample_rate == 16000
 
 
+def test_the_help_shows_the_flags_that_an_experiment_uses(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def shown(experiment):
+        with pytest.raises(SystemExit):
+            experiment.parse(["--help"])
+        text = capsys.readouterr().out
+        assert "--discriminator-optimizer.learning-rate" in text and "--encoder-identity" not in text
+        return text
+
+    unused = ("--speaker-steps", "--loss-weights.speaker", "--model.languages", "--model.speaker-channels")
+    both = shown(yourtts_vctk), shown(vits_ljspeech)
+    assert [[flag in text for flag in unused] for text in both] == [[True] * 4, [False] * 4]
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
