@@ -15,7 +15,12 @@ from jaxvoice.nn._conv import (
 )
 from jaxvoice.nn._frozen import freeze as freeze
 from jaxvoice.nn._inputs import length_mask as length_mask, masked as masked
-from jaxvoice.nn._linear import LayerNorm as LayerNorm, Linear as Linear
+from jaxvoice.nn._linear import (
+    Embedding as Embedding,
+    GroupNorm as GroupNorm,
+    LayerNorm as LayerNorm,
+    Linear as Linear,
+)
 from jaxvoice.nn._module import Module as Module, operation as operation, submodules as submodules
 from jaxvoice.nn._norm import (
     SpectralConv1d as SpectralConv1d,

@@ -14,6 +14,7 @@ from jaxvoice.nn import (
     ColumnConv,
     Conv1d,
     ConvTranspose1d,
+    GroupNorm,
     LayerNorm,
     Linear,
     MaskedBatchNorm,
@@ -58,6 +59,7 @@ KEY = jax.random.key(0)
         (lambda: Conv1d(0, 4, 3, key=KEY), "in_channels is 0;"),
         (lambda: Linear(3, 0, key=KEY), "out_features is 0;"),
         (lambda: LayerNorm(0), "channels is 0;"),
+        (lambda: GroupNorm(3, 4), "multiples of groups, which is 3"),
         (lambda: MaskedBatchNorm(0), "channels is 0;"),
         (lambda: MultiHeadAttention(4, 2, dropout=1.0, key=KEY), r"dropout is 1\.0; it should be in \[0, 1\)"),
         (lambda: TransformerLayer(4, 2, 8, dropout=-0.1, key=KEY), r"dropout is -0\.1;"),
@@ -178,6 +180,7 @@ EMPTY = {
     "average_pool1d": lambda x: average_pool1d(x, window=4, stride=2, padding=1),
     "Linear": Linear(4, 6, key=KEY),
     "LayerNorm": LayerNorm(4),
+    "GroupNorm": GroupNorm(2, 4),
     "MaskedBatchNorm": lambda x: MaskedBatchNorm(4)(x, MaskedBatchNorm(4).init_state())[0],
     "LSTM": lambda x: LSTM(4, 3, num_layers=2, bidirectional=True, dropout=0.5, key=KEY)(x, key=KEY),
     "TransformerLayer": lambda x: TransformerLayer(4, 2, 6, dropout=0.5, key=KEY)(

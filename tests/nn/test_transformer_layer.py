@@ -10,7 +10,7 @@ import torch
 from jax import numpy as jnp
 
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.nn import LayerNorm, Linear, MultiHeadAttention, TransformerLayer, dropout, length_mask
+from jaxvoice.nn import GroupNorm, LayerNorm, Linear, MultiHeadAttention, TransformerLayer, dropout, length_mask
 from jaxvoice.training.training_state import to_compute
 from jaxvoice.weights.array_names import count_parameters, load_state, named_arrays
 
@@ -175,6 +175,18 @@ def test_linear_and_layer_norm_accept_any_batch_axes():
     np.testing.assert_allclose(linear(jnp.asarray(x[0, 0])), expected[0, 0], atol=1e-6)
     normed = LayerNorm(8)(jnp.asarray(x))
     np.testing.assert_allclose(normed, torch.nn.functional.layer_norm(torch.tensor(x), (8,)), atol=1e-6)
+
+
+def test_group_norm_equals_torch_and_ignores_padding():
+    x, norm = draw(2, 7, 8), GroupNorm(4, 8)
+    norm = eqx.tree_at(lambda norm: (norm.weight, norm.bias), norm, (jnp.arange(8.0), jnp.arange(8.0) / 8))
+    weights = [torch.arange(8.0), torch.arange(8.0) / 8]
+    expected = torch.nn.functional.group_norm(torch.tensor(x).mT, 4, *weights).mT
+    np.testing.assert_allclose(norm(jnp.asarray(x)), expected, atol=2e-5)
+    mask = length_mask(jnp.asarray([5, 7]), 7)
+    np.testing.assert_allclose(norm(jnp.asarray(x), mask=mask)[1], expected[1], atol=2e-5)
+    short = torch.nn.functional.group_norm(torch.tensor(x[:1, :5]).mT, 4, *weights).mT
+    np.testing.assert_allclose(norm(jnp.asarray(x), mask=mask)[0, :5], short[0], atol=2e-5)
 
 
 def test_a_length_mask_is_true_at_the_first_positions():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from jaxvoice.models.vits.family import FAMILY as FAMILY
     from jaxvoice.models.vits.flow import MeanCoupling as MeanCoupling, ResidualCouplings as ResidualCouplings
-    from jaxvoice.models.vits.layers import ChannelNorm as ChannelNorm, Embedding as Embedding, WaveNet as WaveNet
+    from jaxvoice.models.vits.layers import ChannelNorm as ChannelNorm, WaveNet as WaveNet
     from jaxvoice.models.vits.network import (
         VITS as VITS,
         Conditions as Conditions,
@@ -67,7 +67,7 @@ __getattr__, __dir__ = lazy_imports(
         "duration_predictors": ("DurationPredictor", "StochasticDurationPredictor"),
         "family": ("FAMILY",),
         "flow": ("MeanCoupling", "ResidualCouplings"),
-        "layers": ("ChannelNorm", "Embedding", "WaveNet"),
+        "layers": ("ChannelNorm", "WaveNet"),
         "network": ("VITS", "Conditions", "Conversion", "Encoded", "Latents", "whole_durations"),
         "posterior_encoder": ("PosteriorEncoder",),
         "segments": ("random_starts", "segment_starts", "take_segments"),

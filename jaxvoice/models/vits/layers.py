@@ -1,35 +1,14 @@
-"""Layers of VITS: tables of vectors, norms with the names of the release, and the gated convolutions."""
-
-import math
+"""Layers of VITS: norms with the names of the release, and the gated convolutions."""
 
 import equinox as eqx
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxvoice.models.vits.config import WaveNetConfig
 from jaxvoice.nn import Conv1d, Module, masked
 from jaxvoice.nn._inputs import check_input
 from jaxvoice.nn._linear import normalize
-
-
-class Embedding(Module):
-    """A table with a vector for each id, as `torch.nn.Embedding`."""
-
-    weight: Float[Array, "rows channels"]
-
-    def __init__(self, rows: int, channels: int, *, scale: float = 1.0, uniform: bool = False, key: PRNGKeyArray):
-        """Draw the table from a normal distribution with the standard deviation `scale`, or with `uniform` from U(-b,
-        b) with b = `scale` times the square root of three, which has the same."""
-        if uniform:
-            bound = math.sqrt(3) * scale
-            self.weight = jax.random.uniform(key, (rows, channels), minval=-bound, maxval=bound)
-        else:
-            self.weight = scale * jax.random.normal(key, (rows, channels))
-
-    def __call__(self, ids: Int[Array, "*shape"]) -> Float[Array, "*shape channels"]:
-        """The vectors of `ids`; NaN for ids outside the table, also for negative ones."""
-        return self.weight.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 class ChannelNorm(Module):

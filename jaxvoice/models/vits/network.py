@@ -13,11 +13,10 @@ from jaxvoice.models.vits.alignment_search import expand
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.duration_predictors import DurationPredictor, StochasticDurationPredictor
 from jaxvoice.models.vits.flow import ResidualCouplings
-from jaxvoice.models.vits.layers import Embedding
 from jaxvoice.models.vits.posterior_encoder import PosteriorEncoder
 from jaxvoice.models.vits.segments import take_segments
 from jaxvoice.models.vits.text_encoder import Gaussian, TextEncoder, TextEncoding
-from jaxvoice.nn import Module, length_mask, masked, operation
+from jaxvoice.nn import Embedding, Module, length_mask, masked, operation
 
 _LONGEST = 1e5  # frames of a token
 _LEAST_NORM = 1e-12  # of the speaker vectors that are scaled to unit length

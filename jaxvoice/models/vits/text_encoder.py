@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxvoice.models.vits.attention import WindowedAttention
 from jaxvoice.models.vits.config import TextEncoderConfig, VITSConfig
-from jaxvoice.models.vits.layers import ChannelNorm, Embedding
-from jaxvoice.nn import Conv1d, Module, dropout, masked, subkeys
+from jaxvoice.models.vits.layers import ChannelNorm
+from jaxvoice.nn import Conv1d, Embedding, Module, dropout, masked, subkeys
 
 
 class Gaussian(NamedTuple):

@@ -12,9 +12,9 @@ from jaxtyping import PRNGKeyArray
 
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.discriminators import VITSDiscriminators
-from jaxvoice.models.vits.layers import Embedding
 from jaxvoice.models.vits.network import VITS
 from jaxvoice.models.vits.weights import DISCRIMINATORS
+from jaxvoice.nn import Embedding
 from jaxvoice.weights import load_state, named_arrays
 from jaxvoice.weights.file_writing import write_safetensors
 from jaxvoice.weights.training_files import TRAINING_FILE, arrays_below, read_training_file

@@ -26,7 +26,7 @@ from jaxvoice.models.vits import (
     take_segments,
 )
 from jaxvoice.models.vits.attention import gather, spread
-from jaxvoice.models.vits.layers import Embedding
+from jaxvoice.nn import Embedding
 from jaxvoice.text import VITS_SYMBOLS, YOURTTS_SYMBOLS
 from jaxvoice.weights import count_parameters, named_arrays
 from tests.models.vits.released import renamed

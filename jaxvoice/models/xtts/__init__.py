@@ -1,0 +1,108 @@
+"""XTTS: text to speech in the voice of a reference, by a language model of audio codes."""
+
+from typing import TYPE_CHECKING
+
+from jaxvoice._lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from jaxvoice.models.xtts.conditioning import (
+        AttentionBlock as AttentionBlock,
+        ConditioningEncoder as ConditioningEncoder,
+        PerceiverAttention as PerceiverAttention,
+        PerceiverResampler as PerceiverResampler,
+        RMSNorm as RMSNorm,
+    )
+    from jaxvoice.models.xtts.config import (
+        DVAE_MEL as DVAE_MEL,
+        FRAMES_MEL as FRAMES_MEL,
+        PERCEIVER_MEL as PERCEIVER_MEL,
+        PRESETS as PRESETS,
+        ConditioningConfig as ConditioningConfig,
+        DVAEConfig as DVAEConfig,
+        GPTConfig as GPTConfig,
+        SamplingConfig as SamplingConfig,
+        XTTSConfig as XTTSConfig,
+        decoder_config as decoder_config,
+        preset as preset,
+    )
+    from jaxvoice.models.xtts.decoder import HiFiDecoder as HiFiDecoder, interpolate as interpolate
+    from jaxvoice.models.xtts.dvae import (
+        DVAE as DVAE,
+        CodeBook as CodeBook,
+        Quantized as Quantized,
+        Reconstruction as Reconstruction,
+    )
+    from jaxvoice.models.xtts.front_end import normalized_log_mel as normalized_log_mel
+    from jaxvoice.models.xtts.gpt import (
+        GPT as GPT,
+        Logits as Logits,
+        Step as Step,
+        Targets as Targets,
+        masked_cross_entropy as masked_cross_entropy,
+        training_targets as training_targets,
+    )
+    from jaxvoice.models.xtts.network import XTTS as XTTS
+    from jaxvoice.models.xtts.sampling import (
+        add_seen as add_seen,
+        draw as draw,
+        initial_seen as initial_seen,
+        remaining_scores as remaining_scores,
+    )
+    from jaxvoice.models.xtts.transformer import KeyValues as KeyValues, Transformer as Transformer
+
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    globals(),
+    {
+        "conditioning": (
+            "AttentionBlock",
+            "ConditioningEncoder",
+            "PerceiverAttention",
+            "PerceiverResampler",
+            "RMSNorm",
+        ),
+        "config": (
+            "DVAE_MEL",
+            "FRAMES_MEL",
+            "PERCEIVER_MEL",
+            "PRESETS",
+            "ConditioningConfig",
+            "DVAEConfig",
+            "GPTConfig",
+            "SamplingConfig",
+            "XTTSConfig",
+            "decoder_config",
+            "preset",
+        ),
+        "decoder": (
+            "HiFiDecoder",
+            "interpolate",
+        ),
+        "dvae": (
+            "DVAE",
+            "CodeBook",
+            "Quantized",
+            "Reconstruction",
+        ),
+        "front_end": ("normalized_log_mel",),
+        "gpt": (
+            "GPT",
+            "Logits",
+            "Step",
+            "Targets",
+            "masked_cross_entropy",
+            "training_targets",
+        ),
+        "network": ("XTTS",),
+        "sampling": (
+            "add_seen",
+            "draw",
+            "initial_seen",
+            "remaining_scores",
+        ),
+        "transformer": (
+            "KeyValues",
+            "Transformer",
+        ),
+    },
+)

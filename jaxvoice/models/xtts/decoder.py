@@ -1,0 +1,95 @@
+"""The decoder of XTTS: vectors of the language model to audio in the voice of a speaker."""
+
+from fractions import Fraction
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxvoice.errors import ShapeError
+from jaxvoice.models.hifigan.generator import Generator
+from jaxvoice.models.speaker_encoder import preset as speaker_preset
+from jaxvoice.models.speaker_encoder.resnet import ResNetSE, with_state
+from jaxvoice.models.xtts.config import XTTSConfig
+from jaxvoice.nn import Module, operation
+
+
+def interpolated_length(length: int, scale: Fraction) -> int:
+    """The number of positions of `interpolate` for `length` positions."""
+    return length * scale.numerator // scale.denominator
+
+
+def interpolate(x: Float[Array, "*batch time channels"], scale: Fraction) -> Float[Array, "*batch new_time channels"]:
+    """Linear interpolation over time by the factor `scale`, as `torch.nn.functional.interpolate`.
+
+    The output position i is at `(i + 0.5) / scale - 0.5` of the input, between its first and its last position. The
+    factor is used as given, although `floor(time * scale) / time` may differ from it.
+
+    **Raises:** `ShapeError` for an input whose output would be empty.
+    """
+    time = x.shape[-2]
+    count = interpolated_length(time, scale)
+    if not count:
+        raise ShapeError(f"The input has {time} positions; it should have at least {-(-1 // scale)}.")
+    places = np.maximum((np.arange(count) + 0.5) / float(scale) - 0.5, 0.0)
+    before = np.minimum(places.astype(np.int32), time - 1)
+    after = np.minimum(before + 1, time - 1)
+    share = jnp.asarray((places - before)[:, None], x.dtype)
+    share = share.reshape((1,) * (x.ndim - 2) + share.shape)
+    return jnp.take(x, before, axis=-2) * (1 - share) + jnp.take(x, after, axis=-2) * share
+
+
+class HiFiDecoder(Module):
+    """Vectors of the language model, one for each code, to audio; and the encoder of speakers.
+
+    Attribute paths are the names of weights in `model.pth` below `hifigan_decoder.`.
+
+    coqui-ai/TTS `TTS/tts/layers/xtts/hifigan_decoder.py:HifiDecoder`.
+    """
+
+    waveform_decoder: Generator
+    speaker_encoder: ResNetSE
+    config: XTTSConfig = eqx.field(static=True)
+
+    def __init__(self, config: XTTSConfig, *, key: PRNGKeyArray):
+        decoder_key, encoder_key = jax.random.split(key)
+        self.waveform_decoder = Generator(config.decoder, key=decoder_key)
+        encoder = ResNetSE(speaker_preset(config.speaker_encoder), key=encoder_key)
+        self.speaker_encoder = with_state(encoder, encoder.init_state())
+        self.config = config
+
+    def __call__(
+        self, latents: Float[Array, "*batch codes channels"], speaker: Float[Array, "*batch dim"]
+    ) -> Float[Array, "*batch samples 1"]:
+        """The audio in [-1, 1] at `config.output_rate`.
+
+        **Arguments:** `latents`, the vectors of `GPT.latents` or `Step.latent`; `speaker`, the vector of the speaker,
+        of norm 1.
+
+        **Raises:** `ShapeError` without latents, or for arrays of another size.
+        """
+        return self.waveform_decoder(self.features(latents), speaker)
+
+    @operation
+    def features(self, latents: Float[Array, "*batch codes channels"]) -> Float[Array, "*batch frames channels"]:
+        """The input of the generator: `latents`, interpolated to its frames in two steps, as in the release."""
+        return interpolate(interpolate(latents, self._frames_per_code), self._rate)
+
+    def samples(self, codes: int) -> int:
+        """The number of samples of the audio of `codes` codes."""
+        frames = interpolated_length(interpolated_length(codes, self._frames_per_code), self._rate)
+        return frames * self._hop
+
+    @property
+    def _hop(self) -> int:
+        return int(np.prod(self.config.decoder.upsample_rates))
+
+    @property
+    def _frames_per_code(self) -> Fraction:
+        return Fraction(self.config.dvae.samples_per_code, self._hop)
+
+    @property
+    def _rate(self) -> Fraction:
+        return Fraction(self.config.output_rate, self.config.input_rate)

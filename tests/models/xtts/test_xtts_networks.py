@@ -1,0 +1,211 @@
+"""The networks of XTTS compared with golden values of coqui's implementation."""
+
+import dataclasses
+import math
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from jaxvoice.models.xtts.config import (
+    DVAE_MEL,
+    FRAMES_MEL,
+    PERCEIVER_MEL,
+    DVAEConfig,
+    GPTConfig,
+    SamplingConfig,
+    preset,
+)
+from jaxvoice.models.xtts.decoder import HiFiDecoder
+from jaxvoice.models.xtts.dvae import DVAE
+from jaxvoice.models.xtts.front_end import normalized_log_mel
+from jaxvoice.models.xtts.gpt import GPT, masked_cross_entropy, training_targets
+from jaxvoice.models.xtts.network import XTTS
+from jaxvoice.models.xtts.sampling import add_seen, draw, initial_seen, remaining_scores
+from jaxvoice.weights import load_state, named_arrays
+from tests.models.xtts.released import GOLDEN_GPT, assert_close, last, load, released_shapes
+from tests.reference import golden
+
+
+@pytest.fixture(scope="module")
+def gpt():
+    return load(golden.case("xtts/gpt"), GPT, GOLDEN_GPT, "gpt.")
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("mel_dvae", DVAE_MEL), ("mel_cond_v2", PERCEIVER_MEL), ("mel_cond_v1", FRAMES_MEL)]
+)
+def test_mels_equal_the_release(name, config):
+    case = golden.case("xtts/mels")
+    assert_close(last(normalized_log_mel(case["wav"], jnp.asarray(case["mel_stats"]), config)), case, name)
+
+
+@pytest.mark.slow
+def test_dvae_equals_the_release():
+    case = golden.case("xtts/dvae")
+    model = load(case, DVAE, DVAEConfig())
+    mel = last(case["mel"])
+    quantized = eqx.filter_jit(lambda model, mel: model.quantize(mel))(model, mel)
+    np.testing.assert_array_equal(quantized.codes, case["codes"])
+    assert_close(quantized.latents[..., :64], case, "latent_first")
+    assert_close(golden.digest(quantized.latents), case, "latent_digest")
+    decode = eqx.filter_jit(lambda model, codes: model.decode(codes))
+    assert_close(last(decode(model, case["codes"].astype(np.int32))), case, "decoded")
+    assert_close(last(decode(model, case["codes_random"].astype(np.int32))), case, "decoded_random")
+    found = eqx.filter_jit(lambda model, mel: model(mel))(model, mel[:, :44])
+    assert_close(np.mean(np.square(found.mel - mel[:, :44])), case, "recon_loss")
+    assert_close(found.quantized.commitment, case, "commitment_loss")
+    book = model.codebook.updated(quantized.latents, quantized.codes, decay=0.99, eps=1e-5)
+    assert_close(book.cluster_size, case, "ema_cluster_size")
+    assert_close(golden.digest(book.embed_avg), case, "ema_embed_avg_digest")
+    assert_close(golden.digest(book.embed), case, "ema_embed_digest")
+
+
+@pytest.mark.slow
+def test_conditioning_equals_the_release():
+    case = golden.case("xtts/conditioning")
+    config = GPTConfig(layers=1, text_ids=300)
+    skeleton = eqx.filter_eval_shape(GPT, config, key=jax.random.key(0))
+    state = case.state_dict(strip="gpt.")
+    parts = {}
+    for name in ("conditioning_encoder", "conditioning_perceiver"):
+        below = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(name)}
+        parts[name] = load_state(getattr(skeleton, name), below)
+    vectors = eqx.filter_jit(parts["conditioning_encoder"])(last(case["mel"]))
+    assert_close(golden.digest(last(vectors)), case, "conds_digest")
+    assert_close(last(vectors)[:, :32], case, "conds_first")
+    assert_close(last(eqx.filter_jit(parts["conditioning_perceiver"])(vectors)), case, "style")
+
+
+def test_training_losses_equal_the_release(gpt):
+    case = golden.case("xtts/gpt")
+    text, codes = (case[name].astype(np.int32) for name in ("text", "codes"))
+    text_count, samples = (case[name].astype(np.int32) for name in ("text_lengths", "wav_lengths"))
+    targets = training_targets(text, text_count, codes, -(-samples // 1024), GOLDEN_GPT)
+
+    @eqx.filter_jit
+    def forward(gpt, mel):
+        style = gpt.condition(mel)
+        counts = {"text_count": targets.text_count, "code_count": targets.code_count}
+        return style, gpt(style, targets.text, targets.codes, **counts, inference=True)
+
+    style, logits = forward(gpt, last(case["cond_mels"][:, 0]))
+    assert_close(last(style), case, "style")
+    assert_close(last(logits.text), case, "text_logits")
+    assert_close(last(logits.audio), case, "mel_logits")
+    assert_close(masked_cross_entropy(logits.text, targets.text_targets), case, "loss_text")
+    assert_close(masked_cross_entropy(logits.audio, targets.code_targets), case, "loss_mel")
+
+
+def test_latents_equal_the_release(gpt):
+    case = golden.case("xtts/gpt")
+    style, text = last(case["style"]), case["text"].astype(np.int32)
+    ids = np.pad(text, ((0, 0), (1, 1)), constant_values=((0, 0), (GOLDEN_GPT.start_text, GOLDEN_GPT.stop_text)))
+    latents = eqx.filter_jit(lambda gpt, *args: gpt.latents(*args))
+    found = latents(gpt, style[:1], ids[:1], case["codes"][:1].astype(np.int32))
+    assert_close(found, case, "latents")
+
+
+def test_greedy_codes_and_their_latents_equal_the_release():
+    case = golden.case("xtts/generate")
+    gpt = load(case, GPT, GOLDEN_GPT, "gpt.")
+    sampling = SamplingConfig(temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=5.0)
+    text = np.pad(case["text"].astype(np.int32), ((0, 0), (1, 1)), constant_values=((0, 0), (261, 0)))
+    prefix = 32 + text.shape[1]
+    state = eqx.filter_jit(lambda gpt, *args: gpt.start(*args, positions=64))(gpt, case["cond_latents"], text)
+    step = eqx.filter_jit(lambda gpt, *args: gpt.step(*args))
+    seen = initial_seen((1,), 1026, 1024, sampling)
+    for i, expected in enumerate(case["codes"][0]):
+        np.testing.assert_allclose(state.logits[0], case["logits"][i], atol=1e-5 * np.abs(case["logits"]).max())
+        np.testing.assert_allclose(state.latent[0], case["latents"][0, i], atol=1e-5 * np.abs(case["latents"]).max())
+        scores = remaining_scores(state.logits, seen, sampling)
+        np.testing.assert_allclose(scores[0], case["scores"][i], atol=1e-5 * np.abs(case["logits"]).max())
+        code = draw(scores)
+        assert code[0] == expected
+        seen = add_seen(seen, code)
+        state = step(gpt, code, i + 1, state.cache, prefix + 1 + i)
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_scores_equal_those_of_transformers(row):
+    case = golden.case("xtts/sampling")
+    name = "abcd"[row]
+    penalty, temperature, top_k, top_p = case.meta["config"][name]
+    sampling = SamplingConfig(
+        temperature=temperature, top_k=int(top_k), top_p=top_p, repetition_penalty=penalty, penalize_prefix=False
+    )
+    logits, ids = jnp.asarray(case["logits"]), case["ids"].astype(np.int32)
+    seen = np.zeros(logits.shape, bool)
+    for number, one in enumerate(ids):
+        seen[number, one] = True
+    scores = np.asarray(remaining_scores(logits, jnp.asarray(seen), sampling))
+    np.testing.assert_array_equal(np.isfinite(scores), case[f"kept_{name}"] > 0)
+    assert_close(np.where(np.isfinite(scores), scores, 0), case, f"scores_{name}")
+    assert_close(jax.nn.softmax(scores), case, f"probs_{name}")
+
+
+def test_padded_texts_do_not_change_the_others(gpt):
+    case = golden.case("xtts/gpt")
+    style, text = last(case["style"]), case["text"].astype(np.int32)
+    short = np.full((1, 10), GOLDEN_GPT.stop_text, np.int32)
+    short[0, 0], short[0, 1:9] = GOLDEN_GPT.start_text, text[1, :8]
+    start = eqx.filter_jit(lambda gpt, *args, **options: gpt.start(*args, **options, positions=48))
+    expected = start(gpt, style[1:], short)
+    padded = np.pad(short, ((0, 0), (0, 4)))
+    found = start(gpt, style[1:], padded, text_count=jnp.asarray([10]))
+    np.testing.assert_allclose(found.logits, expected.logits, atol=2e-5 * np.abs(expected.logits).max())
+
+
+def test_configurations_are_checked():
+    with pytest.raises(Exception, match="multiple of heads"):
+        dataclasses.replace(GOLDEN_GPT, heads=3)
+
+
+def test_lengths_of_audio_equal_the_release():
+    decoder = eqx.filter_eval_shape(HiFiDecoder, preset("v2"), key=jax.random.key(0))
+    expected = golden.case("xtts/hifi_decoder")["lengths"]
+    np.testing.assert_array_equal([decoder.samples(codes) for codes in range(1, 603)], expected)
+
+
+def test_features_equal_the_release():
+    case = golden.case("xtts/hifi_decoder")
+    decoder = eqx.filter_eval_shape(HiFiDecoder, preset("v2"), key=jax.random.key(0))
+    single = decoder.features(jnp.asarray(case["latents_single"]))
+    assert_close(golden.digest(last(single)), case, "z_single_digest")
+    assert_close(last(single)[0, :8], case, "z_single_first")
+    assert_close(golden.digest(last(decoder.features(jnp.asarray(case["latents_batch"])))), case, "z_batch_digest")
+
+
+@pytest.mark.slow
+def test_decoder_equals_the_release():
+    case = golden.case("xtts/hifi_decoder")
+    skeleton = eqx.filter_eval_shape(HiFiDecoder, preset("v2"), key=jax.random.key(0))
+    decoder = load(case, lambda *_, **__: skeleton.waveform_decoder, None, "hifigan_decoder.waveform_decoder.")
+    features, call = skeleton.features, eqx.filter_jit(decoder)
+    for name, count in (("single", 1), ("batch", 2)):
+        found = call(features(jnp.asarray(case[f"latents_{name}"])), case["g"][:count, :, 0])
+        assert_close(last(found), case, f"wav_{name}")
+
+
+@pytest.mark.parametrize(("name", "count"), [("v2", 466_900_598), ("v1_1", None)])
+def test_names_and_shapes_equal_the_release(name, count):
+    network = eqx.filter_eval_shape(XTTS, preset(name), key=jax.random.key(0))
+    found = {name: tuple(array.shape) for name, array in named_arrays(network).items()}
+    expected = released_shapes(f"xtts_{name}")
+    unused = {path: shape for path, shape in expected.items() if path.startswith("gpt.prompt_")}
+    assert (len(unused) > 0) == (name == "v1_1")
+    assert found == {path: shape for path, shape in expected.items() if path not in unused}
+    assert count is None or sum(math.prod(shape) for shape in found.values()) == count
+
+
+def test_names_and_shapes_of_the_dvae_equal_the_release():
+    network = eqx.filter_eval_shape(DVAE, DVAEConfig(), key=jax.random.key(0))
+    found = {name: tuple(array.shape) for name, array in named_arrays(network).items()}
+    # A loss that is never computed; its buffers are in the class, and not in the released file.
+    expected = {
+        path: shape for path, shape in released_shapes("xtts_dvae").items() if not path.startswith("discrete_loss.")
+    }
+    assert found == expected
+    assert sum(math.prod(shape) for shape in found.values()) == 52_616_784
