@@ -175,10 +175,11 @@ def with_stored_settings(given: AnyExperiment, argv: Sequence[str]) -> AnyExperi
     with contextlib.suppress(ConfigError):
         loop = from_dict(Loop, table.get("loop") or {}, where)
         given = replace(given, loop=replace(loop, minutes=given.loop.minutes, resume=given.loop.resume))
-    with contextlib.suppress(ConfigError):
-        stored = stored_settings(folder.path, given.kept)
-        kept = from_dict(type(given), stored, where)
-        given = replace(given, **{name: getattr(kept, name) for name in stored})
+    for name, value in stored_settings(folder.path, given.kept).items():
+        try:
+            given = replace(given, **{name: getattr(from_dict(type(given), {name: value}, where), name)})
+        except ConfigError as failure:
+            print_once(f"the stored {flag_name(name)} is not used: {failure}")
     data = folder.read_data_description()
     sizes = {name: data.get(name) for name in ("batch_size", "crops_per_clip")}
     return replace(given, **{name: size for name, size in sizes.items() if type(size) is int and hasattr(given, name)})

@@ -53,8 +53,10 @@ def chosen_unseen(run: Path, given: Collection[str] | None, corpus: Corpus) -> t
     known = corpus.speakers
     stored = common.stored_settings(run, ["unseen"]).get("unseen")
     if stored is None or (stored and not set(stored) & set(known)):
-        check_speakers("--unseen", given or (), corpus)
-        return None if given is None else tuple(given)
+        if given is None or (stored is not None and tuple(given) == tuple(stored)):  # not a flag of this command
+            return None
+        check_speakers("--unseen", given, corpus)
+        return tuple(given)
     if given is not None:
         check_speakers("--unseen", [name for name in given if name not in stored], corpus)
         if (set(given) ^ set(stored)) & set(known):

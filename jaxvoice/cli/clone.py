@@ -40,6 +40,8 @@ class Clone:
     """Variation of the sound; by default the model's; 0 disables it."""
     duration_noise_scale: float | None = None
     """Variation of the durations; by default the model's; 0 disables it."""
+    length_scale: float | None = None
+    """Factor of the durations; by default the model's, which --speed divides."""
     seed: int = 0
     """Seed of the noise."""
     debug: bool = False
@@ -58,6 +60,8 @@ class Clone:
             raise ConfigError(f"OUTPUT is {output}; it should be a .wav file in an existing folder.")
         if any(Path(one).resolve() == target.resolve() for one in references):
             raise ConfigError(f"The output would overwrite the input {output}; choose another name.")
+        if self.speed != 1 and self.length_scale is not None:
+            raise ConfigError("--speed and --length-scale are both given; pass only one of the two.")
         use_compilation_cache()
         from jaxvoice.data import write_wav
         from jaxvoice.pipelines.sources import find_model_with_method, load_with_method
@@ -86,6 +90,7 @@ class Clone:
             "language": self.language,
             "noise_scale": self.noise_scale,
             "duration_noise_scale": self.duration_noise_scale,
+            "length_scale": self.length_scale,
         }
         chosen = {name: value for name, value in given.items() if value is not None}
         return {**chosen, "speed": self.speed, "seed": self.seed}

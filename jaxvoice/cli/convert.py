@@ -127,7 +127,7 @@ def read_voice(converter: Any, values: Sequence[str]) -> "Voice | str":
     if names is not None and len(values) == 1 and (missing or values[0] in names):
         converter.check_speaker(values[0])
         return values[0]
-    for value in missing:
+    for value in values:
         if value in (names or ()):
             raise ConfigError(
                 f"--voice contains {value}, a speaker of the model, and other values; pass the name of one speaker, or "

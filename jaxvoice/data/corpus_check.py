@@ -148,8 +148,8 @@ def _check(
     shortest, longest = limits
     if longest is not None and audio.seconds > longest:
         raise AudioError(
-            f"{path} is too long, {audio.seconds:.3f} s; it should last at most {longest:g} s. Cut it, or raise the "
-            "limit."
+            f"{path} is too long, {audio.seconds:.3f} s; it should last at most {longest:g} s. Cut it, or "
+            "raise the limit (--max-seconds)."
         )
     if audio.seconds < shortest:
         raise AudioError(

@@ -36,7 +36,8 @@ def sampling_config(
 
 def _as_float(value: Any) -> Any:
     """`value`, as a Python number if it is one of NumPy, since configurations contain no others."""
-    return float(value) if isinstance(value, np.floating | np.integer) else value
+    scalar = getattr(value, "shape", None) == () and getattr(value, "dtype", np.dtype(bool)).kind in "iuf"
+    return float(value) if scalar else value
 
 
 def language_id(language: Any, names: Sequence[str]) -> int | None:

@@ -29,6 +29,9 @@ from jaxvoice.pipelines.vits_arguments import (
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.voice import Voice, is_voice_file, list_recordings
 
+_SHORTEST = 2000
+"""Samples below which an array without a sample rate is read as a vector of another size."""
+
 
 class VITSConverter:
     """Voice conversion with VITS or YourTTS, and the voices of such a model: the base class of `VITSSynthesizer`.
@@ -141,6 +144,12 @@ class VITSConverter:
             raise ConfigError(
                 f"{name} has {self.config.speaker_channels} values, as many as a speaker vector of the model; it "
                 "should be a recording. Pass a speaker vector as speaker of speak, or as voice of convert."
+            )
+        shape = getattr(reference, "shape", ())
+        if sample_rate is None and len(shape) == 1 and shape[0] < _SHORTEST:
+            raise ConfigError(
+                f"{name} has shape {shape}; it should be a recording with its sample_rate, or a speaker vector of "
+                f"{self.config.speaker_channels} numbers, as speaker of speak or voice of convert."
             )
         values, encoder = list_recordings(reference, name), self._encoder
         recordings = read_recordings(values, sample_rate, name)

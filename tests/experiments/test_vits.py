@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import common, speaker_encoder, vits, vits_ljspeech, yourtts_vctk
+from experiments import common, speaker_encoder, vits, vits_ljspeech, voice_conversion, yourtts_vctk
 from jaxvoice.config import to_dict
 from jaxvoice.data import Corpus, Utterance, read_audio, write_wav
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceError, TextError
@@ -172,6 +172,9 @@ def test_unseen_speakers_of_a_run_stay_unseen(tones, tmp_path, monkeypatch):
         train, rest, names = yourtts_vctk.find_speakers(replace(given, unseen=unseen))
         assert (train.speakers, rest.speakers, names) == (("a",), ("b",), ("b",))
     monkeypatch.setattr(vits, "checked", lambda *_, **__: pytest.fail("recordings were decoded"))
+    # Parsing restores the names, which the next corpus may not have.
+    others = replace(train, utterances=tuple(replace(one, speaker="x") for one in train.utterances))
+    assert voice_conversion.chosen_unseen(tmp_path / "run", ("b",), others) is None
     for unseen, shown in ((("a",), "'a'"), ((), "empty")):
         with pytest.raises(ConfigError, match=rf"--unseen is {shown}; it should be 'b', the speakers on which the run"):
             yourtts_vctk.find_speakers(replace(given, unseen=unseen))

@@ -258,6 +258,8 @@ def test_conversions_accept_the_vector_of_a_voice(model, recording, encoder):
         model.convert(recording, dataclasses.replace(voice, embedding=0 * vector), sample_rate=RATE)
     with pytest.raises(ConfigError, match=r"^voice has shape .* and type int"):
         model.convert(recording, np.ones(encoder.dim, np.int64), sample_rate=RATE)
+    with pytest.raises(ConfigError, match=r"^reference has shape \(9,\); .* a speaker vector of \d+ numbers"):
+        model.speak("a", reference=np.ones(9), language="en")
 
 
 def test_models_with_a_table_have_names_and_ids(table_model, recording):

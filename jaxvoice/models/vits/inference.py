@@ -86,8 +86,8 @@ class VITSInference:
             seconds = frames * self.config.mel.hop_length / self.config.mel.sample_rate
             raise ConfigError(
                 f"The speech would be {seconds:.0f} s long; a piece should have at most {_MOST_FRAMES} frames. Use a "
-                "higher speed (--speed), a smaller length scale, less noise of the durations (--duration-noise-scale), "
-                "or train the model for more steps."
+                "higher speed (--speed), a smaller length scale (--length-scale), less noise of the durations "
+                "(--duration-noise-scale), or train the model for more steps."
             )
         size = bucket_size(frames, _MOST_FRAMES)
         noise_scale = jnp.float32(sampling.noise_scale)
