@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 import soundfile
@@ -12,11 +11,12 @@ import soundfile
 import jaxvoice
 from jaxvoice.cli import main
 from jaxvoice.models import speaker_encoder
-from jaxvoice.models.vits import FAMILY
+from jaxvoice.models.vits import FAMILY, VITS
 from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer
 from tests.models.gaussian_tts.small import SMALL as OTHER, networks, save_model
-from tests.models.speaker_encoder.small import SMALL as ENCODER
+from tests.models.speaker_encoder.small import SMALL as ENCODER, random_encoder
 from tests.models.vits.small import SMALL
+from tests.random_networks import random_network
 
 DIM = ENCODER.network.dim
 
@@ -28,13 +28,12 @@ def place(tmp_path_factory):
     config = dataclasses.replace(
         SMALL, speaker_channels=DIM, decoder=dataclasses.replace(SMALL.decoder, cond_channels=DIM)
     )
-    FAMILY.save_network(place / "model", FAMILY.build(config, key=jax.random.key(0)), config)
+    FAMILY.save_network(place / "model", random_network(VITS, config), config)
     vector = [float(value) for value in np.random.default_rng(1).normal(size=DIM)]
     (place / "model" / "speakers.json").write_text(
         json.dumps({"anna": {"name": "anna", "embedding": vector}}), encoding="utf-8"
     )
-    encoder = speaker_encoder.FAMILY.build(ENCODER, key=jax.random.key(1))
-    speaker_encoder.FAMILY.save_network(place / "encoder", encoder, ENCODER)
+    speaker_encoder.FAMILY.save_network(place / "encoder", random_encoder(ENCODER), ENCODER)
     random, time = np.random.default_rng(0), np.arange(24000) / 16000
     audio = 0.3 * np.sin(2 * np.pi * 140 * time) + 0.03 * random.normal(size=24000)
     soundfile.write(place / "a.wav", audio, 16000)
@@ -207,7 +206,7 @@ def test_models_of_a_table_of_speakers_read_no_recordings(place, tmp_path, capsy
     config = dataclasses.replace(
         SMALL, num_speakers=2, speaker_channels=DIM, decoder=dataclasses.replace(SMALL.decoder, cond_channels=DIM)
     )
-    FAMILY.save_network(tmp_path / "table", FAMILY.build(config, key=jax.random.key(0)), config)
+    FAMILY.save_network(tmp_path / "table", random_network(VITS, config), config)
     model = "--model", tmp_path / "table"
     for command, message in (
         (
@@ -250,9 +249,7 @@ def test_another_encoder_than_that_of_the_model_gives_a_warning(place, tmp_path,
     shutil.copytree(place / "model", tmp_path / "model")
     shutil.copytree(place / "encoder", tmp_path / "model" / "speaker_encoder")
     other = dataclasses.replace(ENCODER, level=-30.0)
-    speaker_encoder.FAMILY.save_network(
-        tmp_path / "other", speaker_encoder.FAMILY.build(other, key=jax.random.key(1)), other
-    )
+    speaker_encoder.FAMILY.save_network(tmp_path / "other", random_encoder(other), other)
     given = place / "a.wav", tmp_path / "voice.json", "--model", tmp_path / "model"
     for options, warned in (
         ((), False),

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 import soundfile
@@ -11,15 +10,15 @@ import soundfile
 import jaxvoice
 from jaxvoice.cli import main
 from jaxvoice.data.speaker_table import SpeakerTable
-from jaxvoice.models.speaker_encoder import FAMILY, build
-from tests.models.speaker_encoder.small import LSTM_SMALL
+from jaxvoice.models.speaker_encoder import FAMILY
+from tests.models.speaker_encoder.small import LSTM_SMALL, random_encoder
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A model, and a folder with two speakers."""
     place = tmp_path_factory.mktemp("embed")
-    FAMILY.save_network(place / "model", build(LSTM_SMALL, key=jax.random.key(0)), LSTM_SMALL)
+    FAMILY.save_network(place / "model", random_encoder(LSTM_SMALL), LSTM_SMALL)
     for speaker, count in (("anna", 2), ("bert", 1)):
         (place / "corpus" / speaker).mkdir(parents=True)
         for number in range(count):

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -14,17 +13,16 @@ from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceErr
 from jaxvoice.models import vits as models
 from jaxvoice.models.speaker_encoder import FAMILY as ENCODER_FAMILY, build
 from jaxvoice.models.vits.training import VITSTask
-from jaxvoice.models.vits.weights import vits_shapes
 from jaxvoice.pipelines import VITSSynthesizer
 from jaxvoice.pipelines.synthesizer import BLANK
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training import parallel
 from jaxvoice.training.run_folder import RunFolder
-from jaxvoice.weights import load_state, named_arrays
+from jaxvoice.weights import named_arrays
 from tests.experiments import command_lines
 from tests.models.speaker_encoder.small import SMALL as ENCODER
-from tests.models.vits.released import random_arrays
 from tests.models.vits.small import SMALL
+from tests.random_networks import random_network
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 RATE = 16000
@@ -306,8 +304,8 @@ def test_initial_models_of_other_speakers_give_rows_by_name(tmp_path, capsys, mo
     monkeypatch.setattr(VITSTask, "state_of", lambda task, generator, discriminators: generator)
     monkeypatch.setattr(vits, "load_discriminators", lambda folder, model: "those of the model")
     stored, model = (replace(MODEL, num_speakers=number, languages=()) for number in (3, 2))
-    arrays = random_arrays(vits_shapes(stored))
-    network = load_state(eqx.filter_eval_shape(models.VITS, stored, key=jax.random.key(0)), arrays)
+    network = random_network(models.VITS, stored)
+    arrays = {name: np.asarray(array) for name, array in named_arrays(network).items()}
     models.FAMILY.save_network(tmp_path / "model", network, stored)
     (tmp_path / "model" / "speakers.json").write_text('{"c": 0, "b": 1, "x": 2}', encoding="utf-8")
     given = small(vits_ljspeech.default_experiment("tiny"), model, None, tmp_path / "run")

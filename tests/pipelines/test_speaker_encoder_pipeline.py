@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import equinox as eqx
-import jax
 import numpy as np
 import pytest
 import soundfile
@@ -16,11 +15,11 @@ from jax import numpy as jnp
 import jaxvoice
 from jaxvoice.dsp import log_mel, power_mel
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, JaxvoiceWarning, ShapeError
-from jaxvoice.models.speaker_encoder import FAMILY, build, embed, embed_windows, partial_starts
+from jaxvoice.models.speaker_encoder import FAMILY, embed, embed_windows, partial_starts
 from jaxvoice.models.speaker_encoder.embedding import PARTIAL_FRAMES
 from jaxvoice.pipelines.speaker_encoder import SpeakerEncoder, cosines, scaled_to_level
 from tests.models.speaker_encoder.released import mels
-from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL
+from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL, random_encoder
 
 RATE = 16000
 REFLECTED = dataclasses.replace(GE2E, mel=dataclasses.replace(GE2E.mel, padding="reflect"))
@@ -28,7 +27,7 @@ ZEROS = dataclasses.replace(GE2E, mel=dataclasses.replace(GE2E.mel, padding="zer
 
 
 def pipeline(config):
-    return SpeakerEncoder(build(config, key=jax.random.key(0)), config)
+    return SpeakerEncoder(random_encoder(config), config)
 
 
 def speech(seconds, seed=0):
@@ -55,7 +54,7 @@ def test_embeddings_equal_those_of_the_network(config, seconds):
 
 @pytest.mark.parametrize("config", [REFLECTED, ZEROS], ids=["reflected", "zeros"])
 def test_windows_of_resemblyzer_have_the_mels_of_the_whole_recording(config):
-    network, audio, hop = build(config, key=jax.random.key(0)), speech(5.03), config.mel.hop_length
+    network, audio, hop = random_encoder(config), speech(5.03), config.mel.hop_length
 
     @eqx.filter_jit
     def of_whole_mels(network, audio):
@@ -204,7 +203,7 @@ def test_identities_are_those_of_weights_and_settings(encoder):
     assert again.identity == encoder.identity
     rate = dataclasses.replace(LSTM_SMALL, mel=dataclasses.replace(LSTM_SMALL.mel, sample_rate=22050))
     level = dataclasses.replace(LSTM_SMALL, level=-20.0)
-    other = SpeakerEncoder(build(LSTM_SMALL, key=jax.random.key(1)), LSTM_SMALL)
+    other = SpeakerEncoder(random_encoder(LSTM_SMALL, seed=1), LSTM_SMALL)
     identities = {encoder.identity, pipeline(rate).identity, pipeline(level).identity, other.identity}
     assert len(identities) == 4
 

@@ -11,10 +11,11 @@ import soundfile
 
 import jaxvoice
 from jaxvoice.data.audio import Audio
+from jaxvoice.dsp.framing import bucket_size
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, MissingExtraError, TextError
 from jaxvoice.models import speaker_encoder
-from jaxvoice.models.vits import FAMILY, VITS, VITSConfig
+from jaxvoice.models.vits import FAMILY, VITS, VITSConfig, inference
 from jaxvoice.models.vits.inference import conversion_reach, piece_key
 from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer, Voice
 from jaxvoice.pipelines.speaker_encoder import scaled_to_level
@@ -22,30 +23,28 @@ from jaxvoice.pipelines.synthesizer import BLANK
 from jaxvoice.pipelines.vits_arguments import split_text
 from jaxvoice.text import VITS_SYMBOLS
 from jaxvoice.text.ipa import text_to_ipa, texts_to_ipa
-from jaxvoice.weights import load_state, named_arrays
-from tests.models.speaker_encoder.small import SMALL as ENCODER
+from jaxvoice.weights import named_arrays
+from tests.models.speaker_encoder.small import SMALL as ENCODER, random_encoder
 from tests.models.vits.released import linear_spectrogram
 from tests.models.vits.small import SMALL
+from tests.random_networks import random_network
 
 RATE = SMALL.mel.sample_rate
 TABLE = dataclasses.replace(SMALL, num_speakers=3, languages=())
 
 
-def random_network(config, seed=0):
-    """A network whose weights differ from their initial values, with short durations."""
-    network, random = VITS(config, key=jax.random.key(seed)), np.random.default_rng(seed)
-    arrays = {
-        name: random.normal(0, 0.3, array.shape).astype(np.float32)
-        for name, array in named_arrays(network).items()
-        if ".post." in name or "flows." in name
-    }
-    return load_state(network, named_arrays(network) | arrays)
+@pytest.fixture(scope="module", autouse=True)
+def few_sizes():
+    """Pad to at least 128 tokens or frames, so that few programs are compiled."""
+    padded = lambda count, largest: bucket_size(max(count, 128), largest)  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "bucket_size", padded)
+        yield
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    network = speaker_encoder.FAMILY.build(ENCODER, key=jax.random.key(1))
-    return SpeakerEncoder(network, ENCODER)
+    return SpeakerEncoder(random_encoder(ENCODER), ENCODER)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def config(encoder):
 def folder(tmp_path_factory, config, encoder):
     """A model folder with speakers and the folder of the speaker encoder."""
     place = tmp_path_factory.mktemp("vits") / "model"
-    FAMILY.save_network(place, random_network(config), config)
+    FAMILY.save_network(place, random_network(VITS, config), config)
     speaker_encoder.FAMILY.save_network(place / "speaker_encoder", encoder.network, ENCODER)
     vectors = np.random.default_rng(3).normal(size=(2, encoder.dim))
     table = {
@@ -77,7 +76,7 @@ def model(folder):
 def table_model():
     from jaxvoice.models.vits.speakers import Speakers
 
-    return VITSSynthesizer(random_network(TABLE), TABLE, Speakers({"p225": 0, "p226": 1, "p301": 2}, {}))
+    return VITSSynthesizer(random_network(VITS, TABLE), TABLE, Speakers({"p225": 0, "p226": 1, "p301": 2}, {}))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def recording():
     return (0.3 * tone + 0.02 * random.normal(size=len(time))).astype(np.float32)
 
 
-def test_speech_has_the_durations_of_its_symbols(model):
+def test_speech_has_the_durations_of_its_symbols(model, monkeypatch):
     speech = model.speak("Hello, you.", speaker="anna", language="en", seed=1)
     assert speech.sample_rate == 22050 and speech.audio.dtype == np.float32
     assert len(speech.audio) == 256 * speech.durations.sum() == 256 * speech.mel.shape[1]
@@ -97,6 +96,10 @@ def test_speech_has_the_durations_of_its_symbols(model):
     np.testing.assert_array_equal(speech.alignment.sum(0), speech.durations)
     again = model.speak("Hello, you.", speaker="anna", language="en", seed=1)
     np.testing.assert_array_equal(again.audio, speech.audio)
+    # With the sizes of `few_sizes`, padding is longer.
+    monkeypatch.setattr(inference, "bucket_size", bucket_size)
+    shorter = model.speak("Hello, you.", speaker="anna", language="en", seed=1)
+    np.testing.assert_allclose(shorter.audio, speech.audio, atol=1e-5)
     other = model.speak("Hello, you.", speaker="anna", language="en", seed=2)
     assert len(other.audio) != len(speech.audio) or np.abs(other.audio - speech.audio).max() > 1e-4
 
@@ -195,7 +198,7 @@ def test_models_of_the_ipa_read_texts_and_phonemes(monkeypatch):
         languages=(),
         decoder=dataclasses.replace(SMALL.decoder, cond_channels=0),
     )
-    model = VITSSynthesizer(VITS(config, key=jax.random.key(0)), config)
+    model = VITSSynthesizer(random_network(VITS, config), config)
     found = model.speak("(Hello), world!", seed=1)
     np.testing.assert_array_equal(found.audio, model.speak_phonemes(ipa, seed=1).audio)
     assert "".join(found.phonemes).replace(BLANK, "") == ipa
@@ -293,7 +296,7 @@ def test_models_of_one_voice_have_no_speakers():
     config = dataclasses.replace(
         SMALL, speaker_channels=0, languages=("en",), decoder=dataclasses.replace(SMALL.decoder, cond_channels=0)
     )
-    model = VITSSynthesizer(VITS(config, key=jax.random.key(0)), config)
+    model = VITSSynthesizer(random_network(VITS, config), config)
     assert len(model.speak("abc").audio) > 0 and model.speakers == ()
     for call, message in (
         (lambda: model.speak("abc", speaker="anna"), "^speaker is 'anna', but the model has one voice; omit it"),
@@ -396,7 +399,7 @@ def test_models_without_their_encoder_raise_errors(folder, config, recording, en
     ):
         bare.speak("abc", language="en")
     with pytest.raises(ConfigError, match=rf"encoder have {encoder.dim} components; they should have 10, the size"):
-        VITSSynthesizer(VITS(SMALL, key=jax.random.key(0)), SMALL, encoder=encoder)
+        VITSSynthesizer(random_network(VITS, SMALL), SMALL, encoder=encoder)
     with pytest.raises(ConfigError, match=r"^encoder is 5; it should be a SpeakerEncoder, or the path"):
         VITSSynthesizer(network, config, encoder=5)
     voice = Voice(encoder.embed(recording, RATE), None, 2.0, 1, "of another encoder")
@@ -411,7 +414,7 @@ def test_voices_of_encoders_with_other_settings_raise_errors(model, encoder, rec
     voice = model.encode_voice(recording, RATE)
     for changes in ({"level": -20.0}, {"mel": dataclasses.replace(ENCODER.mel, sample_rate=22050)}):
         settings = dataclasses.replace(ENCODER, **changes)
-        network = speaker_encoder.FAMILY.build(settings, key=jax.random.key(1))
+        network = random_encoder(settings)
         assert named_arrays(network).keys() == named_arrays(encoder.network).keys()
         other = VITSSynthesizer(model.network, model.config, encoder=SpeakerEncoder(network, settings))
         with pytest.raises(ConfigError, match="another speaker encoder, or one with other settings"):
@@ -421,7 +424,7 @@ def test_voices_of_encoders_with_other_settings_raise_errors(model, encoder, rec
 def test_another_encoder_than_that_in_the_folder_gives_a_warning(folder, encoder, recording):
     same = VITSSynthesizer.load(folder, encoder=folder / "speaker_encoder")
     assert same.encoder.identity == encoder.identity
-    other = SpeakerEncoder(speaker_encoder.FAMILY.build(ENCODER, key=jax.random.key(2)), ENCODER)
+    other = SpeakerEncoder(random_encoder(ENCODER, seed=2), ENCODER)
     with pytest.warns(JaxvoiceWarning, match=r"encoder is another speaker encoder than that in .*speaker_encoder"):
         loaded = VITSSynthesizer.load(folder, encoder=other)
     assert loaded.encoder is other
@@ -499,7 +502,7 @@ def test_other_pipelines_do_not_load_models_of_another_kind(tmp_path):
     from jaxvoice.models import hifigan
     from tests.models.hifigan.small import SMALL as VOCODER
 
-    hifigan.FAMILY.save_network(tmp_path / "v", hifigan.FAMILY.build(VOCODER, key=jax.random.key(0)), VOCODER)
+    hifigan.FAMILY.save_network(tmp_path / "v", random_network(hifigan.FAMILY.build, VOCODER), VOCODER)
     for load in (jaxvoice.Synthesizer.load, jaxvoice.VoiceConverter.load):
         with pytest.raises(ConfigError, match="is a model of the family 'hifigan'; it should be a"):
             load(tmp_path / "v")

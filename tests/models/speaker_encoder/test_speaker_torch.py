@@ -10,10 +10,10 @@ import torch
 from jax import numpy as jnp
 
 from experiments.benchmarks import torch_hasp, torch_speaker_encoder
-from jaxvoice.models.speaker_encoder import ResNetConfig, build, preset, with_state, without_state
+from jaxvoice.models.speaker_encoder import ResNetConfig, preset, with_state, without_state
 from jaxvoice.pipelines import SpeakerEncoder
 from jaxvoice.weights import named_arrays
-from tests.models.speaker_encoder.small import SMALL
+from tests.models.speaker_encoder.small import SMALL, random_encoder
 
 
 def in_torch(network):
@@ -30,7 +30,7 @@ def in_torch(network):
 
 
 def test_training_equals_torch():
-    network = build(SMALL, key=jax.random.key(0))
+    network = random_encoder(SMALL)
     theirs = in_torch(network).train()
     audio = 0.1 * np.random.default_rng(0).normal(size=(3, 4000)).astype(np.float32)
     trained, state = without_state(network)
@@ -57,7 +57,7 @@ def test_training_equals_torch():
 
 
 def test_gradient_of_the_waveform_equals_torch():
-    network = build(SMALL, key=jax.random.key(1))
+    network = random_encoder(SMALL, seed=1)
     theirs = in_torch(network).eval()
     audio = 0.1 * np.random.default_rng(1).normal(size=(2, 5000)).astype(np.float32)
     tensor = torch.from_numpy(audio).requires_grad_()
@@ -69,7 +69,7 @@ def test_gradient_of_the_waveform_equals_torch():
 
 def test_windows_of_resemblyzer_equal_torch():
     config = preset("resemblyzer")
-    ours = SpeakerEncoder(build(config, key=jax.random.key(0)), config)
+    ours = SpeakerEncoder(random_encoder(config), config)
     theirs = torch_speaker_encoder.SpeakerEncoder().eval()
     theirs.load_state_dict({n: torch.from_numpy(np.array(a)) for n, a in named_arrays(ours.network).items()})
     random = np.random.default_rng(0)

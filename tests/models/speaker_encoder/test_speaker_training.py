@@ -26,7 +26,7 @@ from jaxvoice.models.speaker_encoder import (
 from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.weights import named_arrays
 from tests.models.speaker_encoder.released import mels
-from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL
+from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL, random_encoder
 
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2, weight_decay=0.05, schedule="constant")
 
@@ -80,8 +80,7 @@ def test_batches_contain_several_recordings_of_each_speaker(store):
 def test_step_updates_encoder_and_loss_but_no_buffers(model, loss, store):
     config = training(model, loss=loss, classes=4)
     task = SpeakerTask(config, steps_per_epoch=1)
-    state = task.init(key=jax.random.key(0))
-    batch = first_batch(config, store)
+    state, batch = task.state_of(random_encoder(model), key=jax.random.key(0)), first_batch(config, store)
     step = eqx.filter_jit(lambda state: task.step(state, batch, key=jax.random.key(1), phase=0))
     new, metrics = step(state)
     assert {"loss", "scale", "bias", "gradient_norm", "learning_rate"} == set(metrics)
@@ -121,7 +120,7 @@ def test_saved_models_and_validations_use_the_running_statistics(tmp_path):
     config = training(SMALL)
     held_out = training_store(make_store(2, 2, first=7), SMALL)
     task = SpeakerTask(config, steps_per_epoch=1, validation=Validation(held_out, SMALL, seconds=0.3))
-    state = task.init(key=jax.random.key(0))
+    state = task.state_of(random_encoder(SMALL), key=jax.random.key(0))
     moved = jax.tree.map(lambda x: x + jnp.asarray(0.5, x.dtype), state.network.model_state)
     state = eqx.tree_at(lambda one: one.network.model_state, state, moved)
     result = task.validate(state)
@@ -193,4 +192,4 @@ def test_contradictory_settings_raise_errors(store):
         training_sampler(training(SMALL, loss="softmax", classes=9), store)
     with pytest.raises(ConfigError, match="another configuration"):
         task = SpeakerTask(training(SMALL), steps_per_epoch=1)
-        task.state_of(FAMILY.build(LSTM_SMALL, key=jax.random.key(0)), key=jax.random.key(0))
+        task.state_of(random_encoder(LSTM_SMALL), key=jax.random.key(0))

@@ -18,7 +18,7 @@ from jaxvoice.models.speaker_encoder.weights import dtypes, encoder_shapes
 from jaxvoice.pipelines.program_export import export_program
 from jaxvoice.weights import named_arrays
 from tests.models.speaker_encoder.released import mels
-from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL
+from tests.models.speaker_encoder.small import GE2E, LSTM_SMALL, SMALL, random_encoder
 from tests.reference import golden
 
 STACKED = dataclasses.replace(LSTM_SMALL, network=LSTMConfig(hidden=10, layers=2, dim=12, projection=False))
@@ -212,7 +212,7 @@ def test_the_command_line_names_the_configuration_of_an_export(tmp_path, capsys)
     config = dataclasses.replace(LSTM_SMALL, mel=mels(20))
     for model, name in ((config, "config_se.json"), (GE2E, "config.json")):
         folder = tmp_path / name.removesuffix(".json")
-        FAMILY.save_network(folder / "model", build(model, key=jax.random.key(0)), model)
+        FAMILY.save_network(folder / "model", random_encoder(model), model)
         assert main(["export", str(folder / "model"), "--to", str(folder / "export" / "encoder.pth")]) == 0
         assert f"the configuration is in {folder / 'export' / name}" in "".join(capsys.readouterr().out.split("\n"))
         assert [path.name for path in (folder / "export").glob("*.json")] == [name]
@@ -222,7 +222,7 @@ def test_the_command_line_names_the_configuration_of_an_export(tmp_path, capsys)
 
 @pytest.mark.parametrize(("config", "key"), [(LSTM_SMALL, "model"), (GE2E, "model_state")], ids=["lstm", "ge2e"])
 def test_trained_encoders_are_exported_for_their_implementation(config, key, tmp_path):
-    FAMILY.save_network(tmp_path / "model", build(config, key=jax.random.key(0)), config)
+    FAMILY.save_network(tmp_path / "model", random_encoder(config), config)
     jaxvoice.export_model(tmp_path / "model", tmp_path / "to" / "encoder.pth")
     found = torch.load(tmp_path / "to" / "encoder.pth", weights_only=True)[key]
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == encoder_shapes(config)
@@ -230,6 +230,6 @@ def test_trained_encoders_are_exported_for_their_implementation(config, key, tmp
 
 
 def test_encoders_are_exported_as_programs_of_any_length(tmp_path):
-    FAMILY.save_network(tmp_path / "model", build(LSTM_SMALL, key=jax.random.key(0)), LSTM_SMALL)
+    FAMILY.save_network(tmp_path / "model", random_encoder(LSTM_SMALL), LSTM_SMALL)
     found = export_program(tmp_path / "model", tmp_path / "encoder.jax", "jax", length=5000)
     assert found.inputs == {"audio": (5000,)} and found.outputs == [(12,)]

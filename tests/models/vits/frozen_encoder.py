@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy as np
 from jax import lax, numpy as jnp
 
 from jaxvoice.dsp.mel_config import PowerMelConfig
-from jaxvoice.models.speaker_encoder import ResNetConfig, SpeakerEncoderConfig, build
+from jaxvoice.models.speaker_encoder import ResNetConfig, SpeakerEncoderConfig
 from jaxvoice.models.speaker_encoder.front_end import instance_norm, read_mels, unit_length
 from jaxvoice.weights import named_arrays
+from tests.models.speaker_encoder.small import random_encoder
 
 RATE, SAMPLES = 16000, 2048
 ENCODER = SpeakerEncoderConfig(
@@ -25,12 +25,7 @@ ENCODER = SpeakerEncoderConfig(
 @functools.cache
 def encoder():
     """An encoder with random weights, biases and running statistics."""
-    model, key = build(ENCODER, key=jax.random.key(0)), jax.random.key(1)
-    arrays, static = eqx.partition(model, eqx.is_inexact_array)
-    leaves, structure = jax.tree.flatten(arrays)
-    keys = jax.random.split(key, len(leaves))
-    noisy = [x * (1 + 0.1 * jax.random.uniform(k, x.shape)) for x, k in zip(leaves, keys, strict=True)]
-    return eqx.combine(jax.tree.unflatten(structure, noisy), static)
+    return random_encoder(ENCODER)
 
 
 def voiced(seed, samples=SAMPLES, rows=2):

@@ -15,6 +15,7 @@ from jaxvoice.models.vits.weights import discriminator_shapes, vits_shapes
 from jaxvoice.text import VITS_SYMBOLS
 from jaxvoice.weights import load_state
 from tests.models.vits.small import SMALL
+from tests.random_networks import random_arrays
 
 
 def renamed(name):
@@ -88,17 +89,6 @@ ORIGINAL = {
         "resblock_dilation_sizes": [[1, 3]],
     },
 }
-
-
-def random_arrays(shapes, seed=0):
-    """Weights drawn by numpy, by name."""
-    random = np.random.default_rng(seed)
-    arrays = {}
-    for name, shape in shapes.items():
-        scale = 1.0 if name.endswith(("_g", "original0", "gamma")) else 0.0
-        spread = 0.1 if len(shape) == 1 or scale else 1 / np.sqrt(np.prod(shape[1:]))
-        arrays[name] = (scale + random.normal(0, spread, shape)).astype(np.float32)
-    return arrays
 
 
 def torch_network(*, stochastic=True, dilations=((1, 3),)):

@@ -24,9 +24,9 @@ from tests.models.vits.released import (
     coqui_config,
     coqui_state,
     original_checkpoint,
-    random_arrays,
     torch_network,
 )
+from tests.random_networks import random_arrays
 
 
 def test_exported_original_loads_strictly(original, tmp_path):

@@ -12,6 +12,7 @@ from jaxvoice.nn import length_mask, masked
 from jaxvoice.weights import load_state, named_arrays
 from tests.models.vits.released import assert_close, last, linear_spectrogram, released_state
 from tests.models.vits.small import SMALL
+from tests.random_networks import random_network
 from tests.reference import golden
 
 YOURTTS = preset("yourtts")
@@ -73,15 +74,7 @@ def test_conversion_equals_the_release(case, released):
 @pytest.fixture(scope="module")
 def small():
     """A small network whose couplings change their input."""
-    network = VITS(SMALL, key=jax.random.key(0))
-    random = np.random.default_rng(0)
-    arrays = named_arrays(network)
-    changed = {
-        name: random.normal(0, 0.3, array.shape).astype(np.float32)
-        for name, array in arrays.items()
-        if ".post." in name or "flows." in name
-    }
-    return load_state(network, arrays | changed)
+    return random_network(VITS, SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -105,35 +98,38 @@ def encode(network, *args, **options):
 
 
 @eqx.filter_jit
-def read(network, tokens, duration_noise, speaker, language):
+def read(network, tokens, duration_noise, speaker, language, token_count):
     """The text half of synthesis: the conditions, the encoding and the durations."""
     conditions = network.conditions(speaker, language, tokens.shape[:-1])
-    text = network.encode_text(tokens, conditions, inference=True)
+    text = network.encode_text(tokens, conditions, token_count=token_count, inference=True)
     return conditions, text, whole_durations(network.log_durations(text, duration_noise, conditions), text.mask)
 
 
-def test_examples_of_a_batch_are_independent(small, inputs):
-    whole = synthesize(small, *inputs)
+def test_mapped_examples_equal_single_ones(small, inputs):
+    """The examples of batches, without `vmap`, are those of the release in `test_synthesis_equals_the_release`."""
+    whole = synthesize(jax.vmap(small), *inputs)
     assert whole.shape == (2, 30 * 256, 1)
-    # Each example alone, without batch axes.
-    np.testing.assert_allclose(synthesize(jax.vmap(small), *inputs), whole, atol=1e-5)
+    for row, expected in enumerate(whole):
+        # The program of the test of padding.
+        alone = synthesize(small, *(array[row] for array in inputs), token_count=np.int32(7))
+        np.testing.assert_allclose(alone, expected, atol=1e-5)
 
 
 def test_padding_does_not_change_speech(small, inputs):
     tokens, duration_noise, noise, speaker, language = (array[0] for array in inputs)
-    _, _, durations = read(small, tokens[:5], duration_noise[:5], speaker, language)
+    _, _, durations = read(small, tokens, duration_noise, speaker, language, np.int32(5))
     samples = int(durations.sum()) * 256
     assert 0 < samples < 30 * 256
     expected = synthesize(small, tokens[:5], duration_noise[:5], noise[: samples // 256], speaker, language)
     padded = duration_noise.copy()
     padded[5:] = np.nan
-    found = synthesize(small, tokens, padded, noise, speaker, language, token_count=5)
+    found = synthesize(small, tokens, padded, noise, speaker, language, token_count=np.int32(5))
     np.testing.assert_allclose(found[:samples], expected, atol=1e-5)
 
 
 def test_frames_follow_the_durations(small, inputs):
     tokens, duration_noise, noise, speaker, language = (array[0] for array in inputs)
-    conditions, text, _ = read(small, tokens, duration_noise, speaker, language)
+    conditions, text, _ = read(small, tokens, duration_noise, speaker, language, np.int32(7))
     sample = eqx.filter_jit(lambda network, *args: network.latents(*args))
     durations = jnp.array([2, 0, 1, 3, 0, 0, 2])
     latents = sample(small, text, durations, jnp.zeros_like(noise), conditions)
