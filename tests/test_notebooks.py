@@ -210,6 +210,13 @@ def test_frozen_encoder_notebook_runs(tmp_path: Path):
         "detached embedding": (False, False),
     }
     assert "as with detached weights: True" in streams["stdout"]
+    rows = re.findall(r"^(.+?) +gradient of the waveform (\S+) +change of the weights (\S+)$", streams["stdout"], re.M)
+    gradients = {name: float(gradient) for name, gradient, _ in rows}
+    changes = {name: float(change) for name, _, change in rows}
+    assert len(rows) == 5 and gradients.pop("detached waveform") == 0
+    assert max(gradients.values()) < 1.01 * min(gradients.values())
+    assert changes["by the optimiser"] == changes["argument"] == 0
+    assert 2e-5 < changes["detached weights"] < 6e-5 < changes["nothing frozen"]  # 20 times 2e-6
     assert "norm after 1000 steps: 0.9980 of the initial norm" in streams["stdout"]
     assert "with constants: cosine of a recording in two batches 1.0000" in streams["stdout"]
     before, after = re.search(r"between recordings (\S+) before, (\S+) after", streams["stdout"]).groups()

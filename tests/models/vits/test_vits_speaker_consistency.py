@@ -122,6 +122,9 @@ def test_gradients_of_losses_add():
     both, without, speaker = (np.asarray(gradient) for gradient, _ in found)
     np.testing.assert_allclose(both - without, speaker, atol=1e-5 * np.abs(both).max())
     assert np.abs(speaker).max() > 1e-3 * np.abs(without).max()
+    # Control: a loss whose gradient stops adds nothing.
+    stopped = np.asarray(blocked_gradients()["waveform"][0])
+    assert np.abs(both - without - stopped).max() > 1e-3 * np.abs(without).max()
 
 
 def test_a_loss_with_its_gradient_has_the_value_and_slope_of_the_loss():
@@ -148,6 +151,9 @@ def test_the_similarity_is_the_mean_cosine_of_embeddings_of_single_clips():
 def test_the_recording_gets_no_gradient():
     _, (of_recorded, of_generated) = similarity(encoder(), voiced(1), voiced(0))
     assert not np.asarray(of_recorded).any() and np.asarray(of_generated).any()
+    # Control: the cosine itself has a gradient with respect to both.
+    cosine = jax.jit(jax.grad(lambda a, b: jnp.sum(encoder()(a) * encoder()(b)), argnums=(0, 1)))
+    assert all(np.asarray(gradient).any() for gradient in cosine(voiced(1), voiced(0)))
 
 
 def adam():
