@@ -123,8 +123,8 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     vits.check_text(experiment)
     if config.loss_weights.speaker:
         raise ConfigError(
-            f"--loss-weights.speaker is {config.loss_weights.speaker}; it should be 0, because this experiment has no "
-            "speaker encoder. Use experiments.yourtts_vctk."
+            f"loss_weights.speaker is {config.loss_weights.speaker}, so the run in {experiment.run_dir} is one of "
+            "experiments.yourtts_vctk. Use that experiment, or choose another --run-dir."
         )
     corpus = vits.checked(find_texts(experiment), experiment)
     config = with_speakers(config, corpus)

@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.train_step --batch 2 --json train_step.json
 
-torch runs twice: in the order of the published code, and without the unused gradients of that code ("thrifty"). The
+torch runs twice: in the order of the published code, and with the gradients alone that it uses ("used gradients"). The
 times include everything from 16-bit audio to updated weights, also mels. The losses of the first step must agree.
 
 A second table shows the forward pass and the gradients of the weights for the generator, the period discriminators and
@@ -28,7 +28,7 @@ from jaxvoice.models.hifigan.config import PRESETS, DiscriminatorConfig
 from jaxvoice.training.process import keep_freed_memory, return_freed_memory
 from jaxvoice.training.training_state import Precision
 
-Engine = Literal["jaxvoice", "torch", "torch thrifty"]
+Engine = Literal["jaxvoice", "torch", "torch, used gradients"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 Part = Literal["generator", "period discriminators", "scale discriminators"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -184,7 +184,7 @@ def build(engine: Engine, options: Options, weights: dict[str, Any] | None = Non
     """The training step of `engine`, and the seconds of its compilation, if it is compiled."""
     if engine == "jaxvoice":
         return jaxvoice_step(options, weights)
-    return torch_step(options, skip_unused=engine == "torch thrifty"), None
+    return torch_step(options, skip_unused=engine == "torch, used gradients"), None
 
 
 def torch_part(part: Part, options: Options) -> Callable[[], np.ndarray]:

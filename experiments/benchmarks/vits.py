@@ -7,7 +7,7 @@
 - `conversion`: a linear spectrogram of `seconds` to audio in another voice, for presets with several voices.
 - `training step`: from audio and symbols to updated weights of generator and discriminators, without dropout, alignment
     search included, which torch does not compute itself (see `torch_vits_training.py`). Torch runs twice: with all
-    gradients of the published code, and without those that it does not use ("thrifty").
+    gradients of the published code, and with those alone that it uses.
 
 The engines take turns, and the precision is float32. The audio must agree to 1e-4 of the largest value, and the losses
 of the first step to 1e-3. Operations are those of `flops.traced_gflop`. The memory of each engine is the peak of a
@@ -33,7 +33,7 @@ from jaxvoice.config import to_dict
 from jaxvoice.models.vits.config import VITSConfig, preset
 from jaxvoice.training.process import keep_freed_memory
 
-Engine = Literal["jaxvoice", "torch", "torch thrifty"]
+Engine = Literal["jaxvoice", "torch", "torch, used gradients"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 Preset = Literal["original_ljspeech", "original_vctk"]
 Work = Literal["synthesis", "conversion", "training step"]
@@ -287,7 +287,7 @@ def call_of(options: Options, engine: Engine, work: Work) -> Callable[[], Any]:
     if work == "training step":
         if engine == "jaxvoice":
             return jaxvoice_step(options)[0]
-        return torch_step(options, skip_unused=engine == "torch thrifty")
+        return torch_step(options, skip_unused=engine == "torch, used gradients")
     return jaxvoice_call(options, work)[0] if engine == "jaxvoice" else torch_call(options, work)
 
 

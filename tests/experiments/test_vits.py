@@ -229,7 +229,7 @@ def test_wrong_speaker_encoders_are_reported_before_the_corpus_is_read(tones, tm
 def test_weights_of_the_speaker_loss_need_a_speaker_encoder(tones, tmp_path):
     given = small(vits_ljspeech.default_experiment("tiny"), MODEL, tones, tmp_path / "run")
     training = replace(given.training, loss_weights=replace(given.training.loss_weights, speaker=9.0))
-    with pytest.raises(ConfigError, match=r"--loss-weights\.speaker is 9\.0; .* experiments\.yourtts_vctk"):
+    with pytest.raises(ConfigError, match=r"loss_weights\.speaker is 9\.0, so the run in .* experiments\.yourtts_vctk"):
         vits_ljspeech.run(replace(given, training=training))
 
 

@@ -44,7 +44,7 @@ def test_training_step_and_parts_are_measured(tmp_path) -> None:
     options = train_step.Options(preset="tiny", batch=1, segment=2048, json=tmp_path / "x.json", **FORCED)
     train_step.main(options)
     written = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-    assert [row["engine"] for row in written["rows"]] == ["jaxvoice", "torch", "torch thrifty"]
+    assert [row["engine"] for row in written["rows"]] == ["jaxvoice", "torch", "torch, used gradients"]
     parts = [(row["part"], row["engine"]) for row in written["rows_2"]]
     assert parts == [(part, engine) for part in train_step.PARTS for engine in ("jaxvoice", "torch")]
 
