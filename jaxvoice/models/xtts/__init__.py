@@ -33,6 +33,13 @@ if TYPE_CHECKING:
         Reconstruction as Reconstruction,
     )
     from jaxvoice.models.xtts.front_end import normalized_log_mel as normalized_log_mel
+    from jaxvoice.models.xtts.generation import (
+        Codes as Codes,
+        GenerationState as GenerationState,
+        advance as advance,
+        begin as begin,
+        generate as generate,
+    )
     from jaxvoice.models.xtts.gpt import (
         GPT as GPT,
         Logits as Logits,
@@ -85,6 +92,7 @@ __getattr__, __dir__ = lazy_imports(
             "Reconstruction",
         ),
         "front_end": ("normalized_log_mel",),
+        "generation": ("Codes", "GenerationState", "advance", "begin", "generate"),
         "gpt": (
             "GPT",
             "Logits",
