@@ -49,6 +49,11 @@ if TYPE_CHECKING:
         training_targets as training_targets,
     )
     from jaxvoice.models.xtts.network import XTTS as XTTS
+    from jaxvoice.models.xtts.references import (
+        condition_on_parts as condition_on_parts,
+        reference_parts as reference_parts,
+        speaker_audio as speaker_audio,
+    )
     from jaxvoice.models.xtts.sampling import (
         add_seen as add_seen,
         draw as draw,
@@ -102,6 +107,7 @@ __getattr__, __dir__ = lazy_imports(
             "training_targets",
         ),
         "network": ("XTTS",),
+        "references": ("condition_on_parts", "reference_parts", "speaker_audio"),
         "sampling": (
             "add_seen",
             "draw",

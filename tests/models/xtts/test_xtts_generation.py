@@ -1,4 +1,4 @@
-"""The generation of codes: the release's greedy codes, stops, batches, seeds and parts."""
+"""Codes and the vectors of references: the release's values, stops, batches, seeds and parts."""
 
 import dataclasses
 
@@ -9,8 +9,12 @@ import pytest
 from jax import numpy as jnp
 
 from jaxvoice.errors import ConfigError, ShapeError
-from jaxvoice.models.xtts import GPT, SamplingConfig, advance, begin, generate
-from tests.models.xtts.released import GOLDEN_GPT, load
+from jaxvoice.models.speaker_encoder import preset as speaker_preset
+from jaxvoice.models.speaker_encoder.front_end import front_end as speaker_front_end
+from jaxvoice.models.xtts import GPT, HiFiDecoder, SamplingConfig, advance, begin, generate, preset
+from jaxvoice.models.xtts.references import condition_on_parts, reference_parts, speaker_audio
+from jaxvoice.weights import load_state, named_arrays
+from tests.models.xtts.released import GOLDEN_GPT, assert_close, load
 from tests.reference import golden
 
 GREEDY = SamplingConfig(temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=5.0)
@@ -94,3 +98,36 @@ def test_impossible_lengths_raise_errors(gpt, case, text):
             begin(gpt, case["cond_latents"], text, GREEDY, max_codes=codes)
     with pytest.raises(ShapeError, match="has 405 text tokens, with start and stop; it should have at most 404"):
         begin(gpt, case["cond_latents"], np.zeros((1, 405), np.int32), GREEDY)
+
+
+@pytest.mark.slow
+def test_vectors_of_references_equal_the_release():
+    case = golden.case("xtts/cloning")
+    state = case.state_dict(strip="gpt.")
+    skeleton = eqx.filter_eval_shape(GPT, dataclasses.replace(GOLDEN_GPT, layers=1), key=jax.random.key(0))
+    parts = {}
+    for name in ("conditioning_encoder", "conditioning_perceiver"):
+        below = {path.removeprefix(f"{name}."): value for path, value in state.items() if path.startswith(name)}
+        parts[name] = load_state(getattr(skeleton, name), below)
+    gpt = eqx.tree_at(lambda gpt: (gpt.conditioning_encoder, gpt.conditioning_perceiver), skeleton, (*parts.values(),))
+    audio, rate = jnp.asarray(case["wav"][0]), case.meta["config"]["sample_rate"]
+    places = reference_parts(len(audio), rate, seconds=30, part=case.meta["config"]["chunk_length"])
+    assert places == [(0, rate), (rate, 2 * rate)]
+    found = condition_on_parts(gpt, [audio[start:end] for start, end in places], jnp.asarray(case["mel_stats"]))
+    assert_close(found[None], case, "gpt_cond_latent")
+    resampled = speaker_audio(audio, rate)
+    np.testing.assert_allclose(resampled[:3000], case["wav_16k_first"][0], atol=1e-5)
+    encoder = eqx.filter_eval_shape(HiFiDecoder, preset("v2"), key=jax.random.key(0)).speaker_encoder
+    prefix = "hifigan_decoder.speaker_encoder."
+    weights = {path.removeprefix(prefix): value for path, value in state.items() if path.startswith(prefix)}
+    front_end = named_arrays(speaker_front_end(speaker_preset("hasp")))  # the case has no windows and filters
+    weights |= {f"torch_spec.{path}": value for path, value in front_end.items()}
+    embedding = eqx.filter_jit(load_state(encoder, weights))(resampled)
+    assert_close(embedding[None, :, None], case, "speaker_embedding")
+
+
+def test_short_last_parts_of_references_are_left_out():
+    assert reference_parts(2500, 1000, seconds=30, part=1) == [(0, 1000), (1000, 2000), (2000, 2500)]
+    assert reference_parts(2300, 1000, seconds=30, part=1) == [(0, 1000), (1000, 2000)]
+    assert reference_parts(9000, 1000, seconds=2, part=6) == [(0, 2000)]
+    assert reference_parts(200, 1000, seconds=30, part=1) == [(0, 200)]
