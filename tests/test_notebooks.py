@@ -43,7 +43,7 @@ source, target = sys.argv[1:]
 kernel = AsyncKernelManager(kernel_name="python3")
 kernel.kernel_spec.argv[0] = sys.executable
 notebook = nbformat.read(source, as_version=4)
-nbformat.write(NotebookClient(notebook, km=kernel, timeout=300).execute(), target)
+nbformat.write(NotebookClient(notebook, km=kernel, timeout=1200).execute(), target)
 """
 
 
