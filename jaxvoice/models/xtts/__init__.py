@@ -13,12 +13,10 @@ if TYPE_CHECKING:
         RMSNorm as RMSNorm,
     )
     from jaxvoice.models.xtts.config import (
-        DVAE_MEL as DVAE_MEL,
         FRAMES_MEL as FRAMES_MEL,
         PERCEIVER_MEL as PERCEIVER_MEL,
         PRESETS as PRESETS,
         ConditioningConfig as ConditioningConfig,
-        DVAEConfig as DVAEConfig,
         GPTConfig as GPTConfig,
         SamplingConfig as SamplingConfig,
         XTTSConfig as XTTSConfig,
@@ -26,13 +24,6 @@ if TYPE_CHECKING:
         preset as preset,
     )
     from jaxvoice.models.xtts.decoder import HiFiDecoder as HiFiDecoder, interpolate as interpolate
-    from jaxvoice.models.xtts.dvae import (
-        DVAE as DVAE,
-        CodeBook as CodeBook,
-        Quantized as Quantized,
-        Reconstruction as Reconstruction,
-    )
-    from jaxvoice.models.xtts.front_end import normalized_log_mel as normalized_log_mel
     from jaxvoice.models.xtts.generation import (
         Codes as Codes,
         GenerationState as GenerationState,
@@ -74,12 +65,10 @@ __getattr__, __dir__ = lazy_imports(
             "RMSNorm",
         ),
         "config": (
-            "DVAE_MEL",
             "FRAMES_MEL",
             "PERCEIVER_MEL",
             "PRESETS",
             "ConditioningConfig",
-            "DVAEConfig",
             "GPTConfig",
             "SamplingConfig",
             "XTTSConfig",
@@ -90,13 +79,6 @@ __getattr__, __dir__ = lazy_imports(
             "HiFiDecoder",
             "interpolate",
         ),
-        "dvae": (
-            "DVAE",
-            "CodeBook",
-            "Quantized",
-            "Reconstruction",
-        ),
-        "front_end": ("normalized_log_mel",),
         "generation": ("Codes", "GenerationState", "advance", "begin", "generate"),
         "gpt": (
             "GPT",

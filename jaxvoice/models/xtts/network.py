@@ -7,8 +7,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.decoder import HiFiDecoder
-from jaxvoice.models.xtts.front_end import normalized_log_mel
 from jaxvoice.models.xtts.gpt import GPT
+from jaxvoice.models.xtts_dvae.front_end import normalized_log_mel
 from jaxvoice.nn import Module, operation
 
 

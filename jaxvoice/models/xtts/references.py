@@ -6,8 +6,8 @@ from jaxtyping import Array, Float
 
 from jaxvoice.dsp.sinc_resampling import sinc_resample
 from jaxvoice.errors import ShapeError
-from jaxvoice.models.xtts.front_end import normalized_log_mel
 from jaxvoice.models.xtts.gpt import GPT
+from jaxvoice.models.xtts_dvae.front_end import normalized_log_mel
 
 SHORTEST_PART = 0.33
 """Seconds below which the last part of a reference is left out."""

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxvoice.dsp.mel_config import PowerMelConfig
 from jaxvoice.dsp.power_mels import power_mel
-from jaxvoice.models.xtts.config import LOG_FLOOR
+from jaxvoice.models.xtts_dvae.config import LOG_FLOOR
 
 
 def normalized_log_mel(

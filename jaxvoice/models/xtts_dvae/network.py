@@ -9,7 +9,7 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
-from jaxvoice.models.xtts.config import DVAEConfig
+from jaxvoice.models.xtts_dvae.config import DVAEConfig
 from jaxvoice.nn import Conv1d, Module, operation
 
 
@@ -125,7 +125,7 @@ class CodeBook(Module):
 class DVAE(Module):
     """Convolutions that halve the number of frames, a code book, and convolutions that double it again.
 
-    Mel spectrograms are those of `jaxvoice.models.xtts.normalized_log_mel` with the configuration of the DVAE. The
+    Mel spectrograms are those of `jaxvoice.models.xtts_dvae.normalized_log_mel` with the configuration of the DVAE. The
     attribute paths are the names of weights in `dvae.pth`.
 
     arXiv 1711.00937; coqui-ai/TTS `TTS/tts/layers/xtts/dvae.py:DiscreteVAE`.
