@@ -11,13 +11,13 @@ from jaxvoice.dsp.mel import linear_spectrogram, log_mel, log_mel_of_linear
 from jaxvoice.losses import discriminator_loss
 from jaxvoice.models.hifigan.discriminators import DiscriminatorOutput
 from jaxvoice.models.speaker_encoder import SpeakerNetwork
+from jaxvoice.models.speaker_encoder.consistency import audible, speaker_similarity, with_gradient
 from jaxvoice.models.vits.alignment_search import alignment_search, expand, log_likelihoods
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.discriminators import VITSDiscriminators
 from jaxvoice.models.vits.losses import Losses, LossWeights, adversarial_losses, kl_loss
 from jaxvoice.models.vits.network import VITS
 from jaxvoice.models.vits.segments import random_starts, take_segments
-from jaxvoice.models.vits.speaker_consistency import audible, speaker_similarity, with_gradient
 from jaxvoice.nn import length_mask, masked
 from jaxvoice.training.training_state import Precision
 

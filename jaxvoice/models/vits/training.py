@@ -18,6 +18,7 @@ from jaxvoice.data.batches import ColumnBatch
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import speaker_encoder as speaker_encoders
 from jaxvoice.models.speaker_encoder import SpeakerNetwork
+from jaxvoice.models.speaker_encoder.consistency import check_encoder
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.discriminators import VITSDiscriminators
 from jaxvoice.models.vits.family import FAMILY
@@ -32,7 +33,6 @@ from jaxvoice.models.vits.objective import (
     recorded_segments,
     step_inputs,
 )
-from jaxvoice.models.vits.speaker_consistency import check_encoder
 from jaxvoice.models.vits.speakers import ENCODER_FOLDER, SPEAKERS_FILE
 from jaxvoice.models.vits.validation import METRICS, Validation
 from jaxvoice.models.vits.warm_start import save_discriminators
@@ -179,7 +179,8 @@ class VITSTask(Task):
                     "(--speaker-encoder), or set the weight to 0."
                 )
             model = config.model
-            check_encoder(speaker_encoder, samples=model.segment_samples, sample_rate=model.mel.sample_rate)
+            samples, rate, flag = model.segment_samples, model.mel.sample_rate, "--model.segment-frames"
+            check_encoder(speaker_encoder, samples=samples, sample_rate=rate, flag=flag)
             self.constants = speaker_encoder
 
     def init(self, *, key: PRNGKeyArray) -> VITSState:

@@ -19,10 +19,15 @@ from jaxvoice.dsp import MelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.losses import ge2e_softmax_loss
 from jaxvoice.models.speaker_encoder import LSTMConfig, SpeakerEncoderConfig, build, resnet, with_state, without_state
+from jaxvoice.models.speaker_encoder.consistency import (
+    check_encoder,
+    shared_gains,
+    speaker_similarity,
+    with_gradient,
+)
 from jaxvoice.models.speaker_encoder.front_end import read_mels
 from jaxvoice.models.vits.losses import LossWeights
 from jaxvoice.models.vits.objective import Generated, Recorded, generator_losses, mels_of
-from jaxvoice.models.vits.speaker_consistency import check_encoder, shared_gains, speaker_similarity, with_gradient
 from jaxvoice.nn import Conv1d
 from jaxvoice.training.learner import Learner
 from jaxvoice.training.optimizers import OptimizerConfig, adamw
@@ -396,9 +401,10 @@ def test_a_gradient_that_stops_after_the_resampling_is_caught():
 
 
 def test_encoders_that_cannot_be_used_are_rejected():
-    check_encoder(encoder(), samples=SAMPLES, sample_rate=RATE)
+    flag = "--segment"
+    check_encoder(encoder(), samples=SAMPLES, sample_rate=RATE, flag=flag)
     mels = eqx.filter_eval_shape(build, SpeakerEncoderConfig(LSTMConfig(8, 1, 4), MelConfig()), key=jax.random.key(0))
     with pytest.raises(ConfigError, match="reads mels"):
-        check_encoder(mels, samples=SAMPLES, sample_rate=RATE)
-    with pytest.raises(ConfigError, match=r"128 samples at the 16000 Hz.*at least 257"):
-        check_encoder(encoder(), samples=256, sample_rate=32000)
+        check_encoder(mels, samples=SAMPLES, sample_rate=RATE, flag=flag)
+    with pytest.raises(ConfigError, match=r"128 samples at the 16000 Hz.*at least 257. Raise --segment"):
+        check_encoder(encoder(), samples=256, sample_rate=32000, flag=flag)

@@ -1,5 +1,7 @@
 """The speaker consistency loss of YourTTS: a frozen speaker encoder compares generated speech with the recording.
 
+Families that train a generator of speech share it.
+
 "Frozen" has four parts. The encoder is no part of the trained networks, so that no update and no weight decay reaches
 it. It contains its running statistics, so that they do not change, and an embedding does not depend on the rest of the
 batch. And the gradient passes through it to its input: without this, the loss has a value, but trains nothing.
@@ -14,14 +16,17 @@ from jaxtyping import Array, Bool, Float
 
 from jaxvoice.dsp.sinc_resampling import sinc_resample
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.speaker_encoder import GE2EConfig, SpeakerEncoderConfig, SpeakerNetwork
+from jaxvoice.models.speaker_encoder.config import GE2EConfig, SpeakerEncoderConfig
+from jaxvoice.models.speaker_encoder.embedding import SpeakerNetwork
 
 _SILENCE = 1e-3
 """Root mean square of a recorded segment below which its embedding is not compared: -60 dB."""
 
 
-def check_encoder(encoder: SpeakerNetwork, *, samples: int, sample_rate: int) -> None:
+def check_encoder(encoder: SpeakerNetwork, *, samples: int, sample_rate: int, flag: str) -> None:
     """Check that `encoder` can compare segments of `samples` samples at `sample_rate`.
+
+    **Arguments:** `flag`, the setting that makes segments longer, for the message.
 
     **Raises:** `ConfigError` for an encoder that reads mels, or segments that are too short.
     """
@@ -35,7 +40,7 @@ def check_encoder(encoder: SpeakerNetwork, *, samples: int, sample_rate: int) ->
     if length < mel.min_samples:
         raise ConfigError(
             f"The segments have {length} samples at the {mel.sample_rate} Hz of the speaker encoder; they should have "
-            f"at least {mel.min_samples}. Raise --model.segment-frames."
+            f"at least {mel.min_samples}. Raise {flag}."
         )
 
 
