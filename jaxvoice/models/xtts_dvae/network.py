@@ -6,11 +6,14 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 from jax import lax, numpy as jnp
-from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Int32, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.xtts_dvae.config import DVAEConfig
-from jaxvoice.nn import Conv1d, Module, operation
+from jaxvoice.nn import Conv1d, Module, length_mask, masked, operation
+
+_Length = Int[Array, "*batch"] | int | None
+_Mask = Bool[Array, "*batch time"] | None
 
 
 class Quantized(NamedTuple):
@@ -45,8 +48,11 @@ class ResidualBlock(Module):
         first, second = (Conv1d(channels, channels, kernel_size, padding=padding, key=k) for k in keys[:2])
         self.net = (first, None, second, None, Conv1d(channels, channels, 1, key=keys[2]))
 
-    def __call__(self, x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch time channels"]:
-        y = self.net[2](jax.nn.relu(self.net[0](x)))
+    def __call__(
+        self, x: Float[Array, "*batch time channels"], *, mask: _Mask = None
+    ) -> Float[Array, "*batch time channels"]:
+        """The output has the shape of `x`. Inputs of the convolutions are zero where `mask` is false."""
+        y = self.net[2](masked(jax.nn.relu(self.net[0](masked(x, mask))), mask))
         return x + self.net[4](jax.nn.relu(y))
 
 
@@ -58,8 +64,9 @@ class UpsampledConv(Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, key: PRNGKeyArray):
         self.conv = Conv1d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, key=key)
 
-    def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch 2*time out"]:
-        return self.conv(jnp.repeat(x, 2, axis=-2))
+    def __call__(self, x: Float[Array, "*batch time in"], *, mask: _Mask = None) -> Float[Array, "*batch 2*time out"]:
+        """Twice as many positions. Inputs of the convolution are zero where `mask`, of these positions, is false."""
+        return self.conv(masked(jnp.repeat(x, 2, axis=-2), mask))
 
 
 class CodeBook(Module):
@@ -118,8 +125,33 @@ class CodeBook(Module):
         total = decay * self.embed_avg + (1 - decay) * sums
         whole = jnp.sum(size)
         smoothed = (size + eps) / (whole + count * eps) * whole
-        values = total / smoothed[None, :], size, total
-        return eqx.tree_at(lambda book: (book.embed, book.cluster_size, book.embed_avg), self, values)
+        return self._with(total / smoothed[None, :], size, total)
+
+    def restarted(
+        self, latents: Float[Array, "*batch time channels"], *, below: float, key: PRNGKeyArray
+    ) -> tuple["CodeBook", Int32[Array, ""]]:
+        """The code book with random vectors of `latents` in place of its dead vectors, and the number of these.
+
+        A vector is dead if the size of its cluster is less than `below` times the mean size, which is the number of
+        vectors in `latents` divided by that of the code book. New vectors begin with the mean size. They are different
+        vectors of `latents` if there are enough. All vectors of a code book without a training step are dead, so this
+        also chooses the first vectors from data.
+
+        arXiv 2107.03312, section III-C.
+        """
+        count, channels = self.cluster_size.shape[0], self.embed.shape[0]
+        flat = lax.stop_gradient(latents).astype(jnp.float32).reshape(-1, channels)
+        mean = flat.shape[0] / count
+        dead = self.cluster_size < below * mean
+        order = jax.random.permutation(key, flat.shape[0])
+        found = flat[order[(jnp.cumsum(dead) - 1) % flat.shape[0]]].T
+        embed = jnp.where(dead[None, :], found, self.embed)
+        size = jnp.where(dead, jnp.asarray(mean, self.cluster_size.dtype), self.cluster_size)
+        total = jnp.where(dead[None, :], found * mean, self.embed_avg)
+        return self._with(embed, size, total), jnp.sum(dead, dtype=jnp.int32)
+
+    def _with(self, embed: Array, size: Array, total: Array) -> "CodeBook":
+        return eqx.tree_at(lambda book: (book.embed, book.cluster_size, book.embed_avg), self, (embed, size, total))
 
 
 class DVAE(Module):
@@ -162,38 +194,86 @@ class DVAE(Module):
         ]
         self.config = config
 
-    def __call__(self, mel: Float[Array, "*batch frames mels"]) -> Reconstruction:
+    def __call__(self, mel: Float[Array, "*batch frames mels"], *, length: _Length = None) -> Reconstruction:
         """`mel`, and the mel spectrogram of its codes, cut to the same number of frames.
+
+        **Arguments:** `length`, the number of valid frames; the rest is padding. Results of valid frames do not depend
+        on the padding.
 
         **Raises:** `ShapeError` for another number of bands, or without frames.
         """
-        quantized = self.quantize(mel)
-        return Reconstruction(self._decode(quantized.vectors)[..., : mel.shape[-2], :], quantized)
+        quantized = self.quantize(mel, length=length)
+        decoded = self.decode_vectors(quantized.vectors, length=None if length is None else self.code_count(length))
+        return Reconstruction(decoded[..., : mel.shape[-2], :], quantized)
 
-    def quantize(self, mel: Float[Array, "*batch frames mels"]) -> Quantized:
-        """The latents and codes of `mel`. Raises as the call does."""
+    def code_count(self, frames: Int[Array, "*batch"] | int) -> Int[Array, "*batch"] | int:
+        """The number of codes of `frames` frames."""
+        return -(-frames // self.config.stride)
+
+    @operation
+    def latents(
+        self, mel: Float[Array, "*batch frames mels"], *, length: _Length = None
+    ) -> Float[Array, "*batch codes channels"]:
+        """The output of the encoder. Arguments and errors are those of the call."""
         if mel.ndim < 2 or mel.shape[-1] != self.config.mel.num_mels or not mel.shape[-2]:
             raise ShapeError(
                 f"The shape of the mel spectrogram is {mel.shape}; it should be (*batch, frames, "
                 f"{self.config.mel.num_mels}) with at least one frame."
             )
-        x = mel
+        x, left = mel, None if length is None else jnp.asarray(length, jnp.int32)
         for layer in self.encoder:
-            x = jax.nn.relu(layer[0](x)) if isinstance(layer, tuple) else layer(x)
-        return self.codebook(x)
-
-    @operation
-    def encode(self, mel: Float[Array, "*batch frames mels"]) -> Int32[Array, "*batch codes"]:
-        """The codes of `mel`, one for each four frames of the release, rounded up. Raises as the call does."""
-        return self.quantize(mel).codes
-
-    @operation
-    def decode(self, codes: Int[Array, "*batch codes"]) -> Float[Array, "*batch frames mels"]:
-        """The mel spectrogram of `codes`, with four frames for each in the release; NaN for codes outside the book."""
-        return self._decode(self.codebook.vectors(codes))
-
-    def _decode(self, vectors: Float[Array, "*batch codes channels"]) -> Float[Array, "*batch frames mels"]:
-        x = vectors
-        for layer in self.decoder:
-            x = jax.nn.relu(layer[0](x)) if isinstance(layer, tuple) else layer(x)
+            mask = _valid(left, x)
+            if isinstance(layer, ResidualBlock):
+                x = layer(x, mask=mask)
+            elif isinstance(layer, tuple):
+                x = jax.nn.relu(layer[0](masked(x, mask)))
+                left = None if left is None else -(-left // 2)
+            else:
+                x = layer(x)
         return x
+
+    def quantize(self, mel: Float[Array, "*batch frames mels"], *, length: _Length = None) -> Quantized:
+        """The latents and codes of `mel`. Arguments and errors are those of the call."""
+        return self.codebook(self.latents(mel, length=length))
+
+    @operation
+    def encode(
+        self, mel: Float[Array, "*batch frames mels"], *, length: _Length = None
+    ) -> Int32[Array, "*batch codes"]:
+        """The codes of `mel`, one for each four frames of the release, rounded up.
+
+        Arguments and errors are those of the call.
+        """
+        return self.quantize(mel, length=length).codes
+
+    @operation
+    def decode(
+        self, codes: Int[Array, "*batch codes"], *, length: _Length = None
+    ) -> Float[Array, "*batch frames mels"]:
+        """The mel spectrogram of `codes`, with four frames for each in the release; NaN for codes outside the book.
+
+        **Arguments:** `length`, the number of valid codes; frames of valid codes do not depend on the rest.
+        """
+        return self.decode_vectors(self.codebook.vectors(codes), length=length)
+
+    @operation
+    def decode_vectors(
+        self, vectors: Float[Array, "*batch codes channels"], *, length: _Length = None
+    ) -> Float[Array, "*batch frames mels"]:
+        """The mel spectrogram of `vectors` of the code book, as `decode`."""
+        x, left = vectors, None if length is None else jnp.asarray(length, jnp.int32)
+        for layer in self.decoder:
+            if isinstance(layer, ResidualBlock):
+                x = layer(x, mask=_valid(left, x))
+            elif isinstance(layer, tuple):
+                left = None if left is None else 2 * left
+                mask = None if left is None else length_mask(left, 2 * x.shape[-2], batch=x.shape[:-2])
+                x = jax.nn.relu(layer[0](x, mask=mask))
+            else:
+                x = layer(x)
+        return x
+
+
+def _valid(length: Int[Array, "*batch"] | None, x: Float[Array, "*batch time channels"]) -> _Mask:
+    """The positions of `x` before `length`; `None` without a length."""
+    return None if length is None else length_mask(length, x.shape[-2], batch=x.shape[:-2])
