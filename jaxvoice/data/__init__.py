@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from jaxvoice.data.corpus_check import Preflight as Preflight, preflight as preflight
     from jaxvoice.data.demo.demo_corpus import Voice as Voice, make_demo_corpus as make_demo_corpus
     from jaxvoice.data.demo.instruments import make_instrument_corpus as make_instrument_corpus
-    from jaxvoice.data.features import computed_column as computed_column
+    from jaxvoice.data.features import computed_column as computed_column, computed_columns as computed_columns
     from jaxvoice.data.loader import Loader as Loader
     from jaxvoice.data.mel_files import read_mel as read_mel
     from jaxvoice.data.references import WithReferences as WithReferences, shuffle_pieces as shuffle_pieces
@@ -127,7 +127,7 @@ __getattr__, __dir__ = lazy_imports(
         "demo.demo_corpus": ("Voice", "make_demo_corpus"),
         "demo.instruments": ("make_instrument_corpus",),
         "atomic_folders": ("cache_folder",),
-        "features": ("computed_column",),
+        "features": ("computed_column", "computed_columns"),
         "loader": ("Loader",),
         "mel_files": ("read_mel",),
         "corpus_check": ("Preflight", "preflight"),

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import Shaped
 from numpy.typing import DTypeLike
 
 from jaxvoice.data.atomic_folders import atomic_folder, cache_folder, remove_folder
+from jaxvoice.data.buckets import check_sizes
 from jaxvoice.data.store import Column, Store, audio_of, read_columns, write_columns
 from jaxvoice.data.utterances import Utterance, map_utterances
 from jaxvoice.errors import DataError
@@ -53,26 +54,107 @@ def computed_column(
     about = {"column": name, "identity": identity, "dtype": np.dtype(dtype).name, "recordings": _recordings(store)}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_folder("features", key) if cache is None else Path(cache).expanduser()
+
+    def rows() -> Iterator[dict[str, np.ndarray]]:
+        return ({name: row} for row in _rows(store, name, function, dtype, threads, progress))
+
+    return _stored(folder, about, rows, f"The column {name!r}")[name]
+
+
+def computed_columns(
+    store: Store,
+    function: Callable[[Sequence[int]], Iterable[Mapping[str, Shaped[np.ndarray, "..."]]]],
+    *,
+    identity: str,
+    part: int = 256,
+    cache: str | Path | None = None,
+    progress: bool = False,
+) -> dict[str, Column]:
+    """Several columns of `store` by name, computed once in parts of `part` utterances, and memory-mapped.
+
+    Each part is a folder, which is complete or does not exist. After an interruption, the missing parts are computed.
+
+    **Arguments:**
+
+    - `store`: the store that the columns belong to. It is not changed; add the columns with `Store.with_columns`.
+    - `function`: computes the rows of the utterances with the given numbers, in order: a mapping from names of columns
+        to arrays for each. All rows have the same columns, and an array of a column always has the same type.
+    - `identity`: identifies what `function` computes, for example by the hash of a model's weights and settings.
+    - `part`: the number of utterances of a part, which are in memory at a time.
+    - `cache`: the folder of the parts; by default a folder in the user's cache folder, one for each set of recordings,
+        texts and speakers, and identity.
+    - `progress`: whether to show a progress bar on standard error.
+
+    **Raises:** `ConfigError` for `part` below 1; `DataError` as `computed_column`.
+    """
+    check_sizes(part=part)
+    recordings = f"{_recordings(store)} {_annotations(store)}"
+    about = {"identity": identity, "recordings": recordings, "part": str(part)}
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    folder = cache_folder("features", key) if cache is None else Path(cache).expanduser()
+    columns: dict[str, list[np.ndarray]] = {}
+    for start in _with_progress(range(0, len(store), part), len(store), part, progress):
+        numbers = range(start, min(start + part, len(store)))
+
+        def rows(numbers: range = numbers) -> Iterator[Mapping[str, np.ndarray]]:
+            ids = [store.corpus.utterances[number].id for number in numbers]
+            for name, row in zip(ids, function(numbers), strict=True):
+                for column, value in row.items():
+                    if not np.isfinite(value).all():
+                        raise DataError(f"The {column} of {name} contain NaN or infinity; check recording and model.")
+                yield row
+
+        own = {**about, "first": str(start)}
+        found = _stored(folder / f"{start // part:05}", own, rows, "The computed columns")
+        for name, column in found.items():
+            columns.setdefault(name, []).extend(column)
+    return dict(columns)
+
+
+def _with_progress(starts: Iterable[int], total: int, part: int, progress: bool) -> Iterator[int]:
+    """`starts`, with a progress bar of utterances."""
+    if not progress:
+        yield from starts
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc="computing features", unit="file", disable=None) as bar:
+        for start in starts:
+            yield start
+            bar.update(min(part, total - start))
+
+
+def _annotations(store: Store) -> str:
+    """A hash of ids, texts, languages and speakers."""
+    digest = hashlib.sha256()
+    for one in store.corpus.utterances:
+        digest.update(json.dumps([one.id, one.text, one.language, one.speaker]).encode())
+    return digest.hexdigest()[:24]
+
+
+def _stored(
+    folder: Path, about: dict[str, str], rows: Callable[[], Iterator[Mapping[str, np.ndarray]]], what: str
+) -> Mapping[str, Column]:
+    """The columns in `folder`, which are written from `rows` if they are missing or damaged."""
     found = _read(folder, about)
     if found is not None:
         return found
     try:
         with atomic_folder(folder) as making:
-            rows = _rows(store, name, function, dtype, threads, progress)
-            write_columns(making, ({name: row} for row in rows))
+            write_columns(making, rows())
             (making / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
     except OSError as failure:
         raise DataError(
-            f"The column {name!r} cannot be written to {folder} ({failure.strerror}); choose another folder."
+            f"{what} cannot be written to {folder} ({failure.strerror}); choose another folder."
         ) from failure
     found = _read(folder, about)
     if found is None:
-        raise DataError(f"The column {name!r} in {folder} was damaged while it was written; delete it and try again.")
+        raise DataError(f"{what} in {folder} was damaged while it was written; delete it and try again.")
     return found
 
 
-def _read(folder: Path, about: dict[str, str]) -> Column | None:
-    """The column in `folder`; `None` if the folder does not exist, is empty, or is damaged and was removed.
+def _read(folder: Path, about: dict[str, str]) -> Mapping[str, Column] | None:
+    """The columns in `folder`; `None` if the folder does not exist, is empty, or is damaged and was removed.
 
     **Raises:** `DataError` if the folder contains anything else.
     """
@@ -95,7 +177,7 @@ def _read(folder: Path, about: dict[str, str]) -> Column | None:
         _log.warning("%s is damaged and is computed again", folder)
         remove_folder(folder)
         return None
-    return columns[about["column"]]
+    return columns
 
 
 def _rows(

@@ -1,13 +1,14 @@
 """Columns that are computed once and stored."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
-from jaxvoice.data import computed_column, find_corpus, load_store
-from jaxvoice.errors import DataError
+from jaxvoice.data import computed_column, computed_columns, find_corpus, load_store
+from jaxvoice.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -87,3 +88,53 @@ def test_values_that_are_not_finite_are_refused(store, tmp_path, value):
             cache=tmp_path / "cache",
         )
     assert not (tmp_path / "cache").exists()
+
+
+def several(store, calls, fails_at=None):
+    def function(rows):
+        calls.append(list(rows))
+        for row in rows:
+            if row == fails_at:
+                raise RuntimeError("interrupted")
+            samples = store.waveform(row)
+            yield {"half": samples[::2], "peak": np.abs(samples).max()}
+
+    return function
+
+
+def test_several_columns_are_computed_in_parts_and_after_an_interruption_the_missing_ones(store, tmp_path):
+    calls, options = [], {"identity": "a", "part": 2, "cache": tmp_path / "cache"}
+    with pytest.raises(RuntimeError, match="interrupted"):
+        computed_columns(store, several(store, calls, fails_at=2), **options)
+    found = computed_columns(store, several(store, calls), **options)
+    again = computed_columns(store, several(store, calls), **options)
+    assert calls == [[0, 1], [2], [2]]
+    for row in range(3):
+        samples = store.waveform(row)
+        for columns in (found, again):
+            np.testing.assert_array_equal(columns["half"][row], samples[::2])
+            assert columns["peak"][row] == np.abs(samples).max()
+    assert store.with_columns(**found).lengths("half").tolist() == [2000, 4000, 6000]
+
+
+def test_columns_depend_on_texts_and_parts(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXVOICE_CACHE", str(tmp_path / "user"))
+    calls = []
+    first, *others = store.corpus.utterances
+    renamed = replace(store, corpus=replace(store.corpus, utterances=(replace(first, text="Other."), *others)))
+    for given, part in ((store, 3), (renamed, 3), (store, 3), (store, 2)):
+        computed_columns(given, several(given, calls), identity="a", part=part)
+    assert calls == [[0, 1, 2], [0, 1, 2], [0, 1], [2]]
+
+
+def test_wrong_rows_and_parts_are_errors(store, tmp_path):
+    options = {"identity": "a", "cache": tmp_path / "cache"}
+    with pytest.raises(DataError, match="The peak of 1 contain NaN or infinity"):
+        computed_columns(
+            store, lambda rows: [{"peak": np.float32(np.nan if row == 1 else 0)} for row in rows], **options
+        )
+    with pytest.raises(ConfigError, match="part is 0"):
+        computed_columns(store, several(store, []), **options, part=0)
+    computed_columns(store, several(store, []), **options)
+    with pytest.raises(DataError, match="'a' instead of 'b'"):
+        computed_columns(store, several(store, []), **{**options, "identity": "b"})
