@@ -1,12 +1,13 @@
 """The decoder of XTTS: vectors of the language model to audio in the voice of a speaker."""
 
 from fractions import Fraction
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Float64, Int32, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.hifigan.generator import Generator
@@ -29,16 +30,30 @@ def interpolate(x: Float[Array, "*batch time channels"], scale: Fraction) -> Flo
 
     **Raises:** `ShapeError` for an input whose output would be empty.
     """
-    time = x.shape[-2]
-    count = interpolated_length(time, scale)
+    count = interpolated_length(x.shape[-2], scale)
     if not count:
-        raise ShapeError(f"The input has {time} positions; it should have at least {-(-1 // scale)}.")
-    places = np.maximum((np.arange(count) + 0.5) / float(scale) - 0.5, 0.0)
-    before = np.minimum(places.astype(np.int32), time - 1)
-    after = np.minimum(before + 1, time - 1)
-    share = jnp.asarray((places - before)[:, None], x.dtype)
-    share = share.reshape((1,) * (x.ndim - 2) + share.shape)
-    return jnp.take(x, before, axis=-2) * (1 - share) + jnp.take(x, after, axis=-2) * share
+        raise ShapeError(f"The input has {x.shape[-2]} positions; it should have at least {-(-1 // scale)}.")
+    places = neighbours(x.shape[-2], scale, 0, count)
+    share = jnp.asarray(places.share, x.dtype).reshape((1,) * (x.ndim - 2) + (-1, 1))
+    return jnp.take(x, places.before, axis=-2) * (1 - share) + jnp.take(x, places.after, axis=-2) * share
+
+
+class Neighbours(NamedTuple):
+    """The positions of the input of `interpolate` between which output positions are."""
+
+    before: Int32[np.ndarray, " positions"]
+    """The input position before each output position."""
+    after: Int32[np.ndarray, " positions"]
+    """The one after it."""
+    share: Float64[np.ndarray, " positions"]
+    """The weight of `after`; that of `before` is the rest."""
+
+
+def neighbours(length: int, scale: Fraction, start: int, stop: int) -> Neighbours:
+    """The neighbours of the output positions `start` to `stop`, exclusive, for an input of `length` positions."""
+    places = np.maximum((np.arange(start, stop) + 0.5) / float(scale) - 0.5, 0.0)
+    before = np.minimum(places.astype(np.int32), length - 1)
+    return Neighbours(before, np.minimum(before + 1, length - 1), places - before)
 
 
 class HiFiDecoder(Module):
@@ -75,21 +90,24 @@ class HiFiDecoder(Module):
     @operation
     def features(self, latents: Float[Array, "*batch codes channels"]) -> Float[Array, "*batch frames channels"]:
         """The input of the generator: `latents`, interpolated to its frames in two steps, as in the release."""
-        return interpolate(interpolate(latents, self._frames_per_code), self._rate)
+        for scale in self.scales:
+            latents = interpolate(latents, scale)
+        return latents
 
     def samples(self, codes: int) -> int:
         """The number of samples of the audio of `codes` codes."""
-        frames = interpolated_length(interpolated_length(codes, self._frames_per_code), self._rate)
-        return frames * self._hop
+        for scale in self.scales:
+            codes = interpolated_length(codes, scale)
+        return codes * self.hop_length
 
     @property
-    def _hop(self) -> int:
+    def hop_length(self) -> int:
+        """Samples of audio per frame of the generator."""
         return int(np.prod(self.config.decoder.upsample_rates))
 
     @property
-    def _frames_per_code(self) -> Fraction:
-        return Fraction(self.config.dvae.samples_per_code, self._hop)
-
-    @property
-    def _rate(self) -> Fraction:
-        return Fraction(self.config.output_rate, self.config.input_rate)
+    def scales(self) -> tuple[Fraction, Fraction]:
+        """The factors of the interpolation of vectors: to frames of the recordings, and to frames of the generator."""
+        config = self.config
+        frames_per_code = Fraction(config.dvae.samples_per_code, self.hop_length)
+        return frames_per_code, Fraction(config.output_rate, config.input_rate)

@@ -127,16 +127,19 @@ class GPT(Module):
         conditioning: Float[Array, "*batch vectors channels"],
         text: Int[Array, "*batch tokens"],
         codes: Int[Array, "*batch codes"],
+        *,
+        text_count: Int[Array, "*batch"] | int | None = None,
     ) -> Float[Array, "*batch codes channels"]:
         """The vector from which each code is predicted, given the codes before it; the decoder reads these.
 
-        **Arguments:** `text` as in the call; `codes` without start and stop.
+        **Arguments:** `text` and `text_count` as in the call; `codes` without start and stop. Codes after the end of a
+        row have no influence on the vectors of those before them.
 
         **Raises:** `ShapeError` as the call.
         """
         start = jnp.full((*codes.shape[:-1], 1), self.config.start_audio, codes.dtype)
         inputs = jnp.concatenate([start, codes[..., :-1]], axis=-1)
-        vectors, lengths = self._hidden(conditioning, text, inputs, None, None, True, None)
+        vectors, lengths = self._hidden(conditioning, text, inputs, text_count, None, True, None)
         return self.final_norm(vectors[..., sum(lengths) :, :])
 
     @operation

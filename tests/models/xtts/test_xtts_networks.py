@@ -174,3 +174,16 @@ def test_names_and_shapes_equal_the_release(name, count):
     assert (len(unused) > 0) == (name == "v1_1")
     assert found == {path: shape for path, shape in expected.items() if path not in unused}
     assert count is None or sum(math.prod(shape) for shape in found.values()) == count
+
+
+def test_latents_do_not_depend_on_padding(gpt):
+    case = golden.case("xtts/gpt")
+    style, codes = last(case["style"])[1:], case["codes"][1:].astype(np.int32)[:, :9]
+    text = np.asarray([[GOLDEN_GPT.start_text, 7, 9, 4, GOLDEN_GPT.stop_text]], np.int32)
+    latents = eqx.filter_jit(lambda gpt, *args, **options: gpt.latents(*args, **options))
+    expected = latents(gpt, style, text, codes)
+    padded = np.pad(text, ((0, 0), (0, 3)), constant_values=5), np.pad(codes, ((0, 0), (0, 4)), constant_values=3)
+    found = latents(gpt, style, *padded, text_count=jnp.asarray([5]))
+    np.testing.assert_allclose(found[:, :9], expected, atol=1e-5 * np.abs(expected).max())
+    # Control: without the number of tokens, the padding has an influence.
+    assert np.abs(latents(gpt, style, *padded)[:, :9] - expected).max() > 1e-3 * np.abs(expected).max()
