@@ -30,7 +30,7 @@ from jaxtyping import Array
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 
 from jaxvoice.errors import CheckpointError
-from jaxvoice.training.parallel import barrier, in_every_process
+from jaxvoice.training.parallel import barrier, in_every_process, whole_array
 from jaxvoice.training.provenance import check_same_config
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.training.task import Task
@@ -280,8 +280,8 @@ class _KeepBest(PreservationPolicy):
 
 
 def _fingerprint(array: Array) -> list[Any]:
-    """Shape, dtype and CRC-32 of an array as JSON values."""
-    local = array.addressable_data(0)
+    """Shape, dtype and CRC-32 of an array as JSON values. All processes call this function."""
+    local = whole_array(array)
     data = jax.random.key_data(local) if jax.numpy.issubdtype(local.dtype, jax.dtypes.prng_key) else local
     raw = np.ascontiguousarray(np.asarray(data)).reshape(-1).view(np.uint8)
     return [list(array.shape), str(array.dtype), zlib.crc32(raw.data)]

@@ -1,5 +1,6 @@
 """Compilation of a task's step to programs over flat lists of arrays."""
 
+import contextlib
 import functools as ft
 import os
 import time
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from jaxvoice.errors import TrainingError
-from jaxvoice.training.parallel import replicate, replicated, sharded
+from jaxvoice.training.parallel import replicate, replicated, sharded, split_parameters, state_shardings
 from jaxvoice.training.process import return_freed_memory
 from jaxvoice.training.task import Task
 from jaxvoice.training.training_state import Skeleton
@@ -38,17 +39,19 @@ def step_key(seed: int, step: Int[Array, ""] | int) -> PRNGKeyArray:
 class CompiledStep:
     """`task.step`, compiled for each batch shape and phase.
 
-    The state is donated and replicated over `mesh`, and batches are sharded. `task.constants` are replicated, too, but
-    not donated. The key of a step is a function of `seed`
-    and the number of steps of the state, see `step_key`. `seconds` is the total time of compilation.
+    The state is donated and replicated over `mesh`, or split with `shard_parameters`, and batches are sharded.
+    `task.constants` are replicated, too, but not donated. The key of a step is a function of `seed` and the number of
+    steps of the state, see `step_key`. `seconds` is the total time of compilation.
     """
 
-    def __init__(self, task: Task, skeleton: Skeleton, mesh: Mesh, *, seed: int = 0):
+    def __init__(self, task: Task, skeleton: Skeleton, mesh: Mesh, *, seed: int = 0, shard_parameters: bool = False):
         self._programs: dict[Any, jax.stages.Compiled] = {}
         self.seconds = 0.0
         same, split = replicated(mesh), sharded(mesh)
         arrays, fixed = eqx.partition(task.constants, eqx.is_array)
         self._constants = replicate(arrays, mesh)
+        self._context = ft.partial(split_parameters, mesh) if shard_parameters else contextlib.nullcontext
+        of_state = state_shardings(skeleton.types, mesh, shard=shard_parameters)
 
         def step(phase: int, leaves: list[Array], batch: PyTree, stop_codes: Int[Array, " devices"], arrays: PyTree):
             state = skeleton.build(leaves)
@@ -67,8 +70,8 @@ class CompiledStep:
         self._jitted = ft.cache(
             lambda phase: jax.jit(
                 ft.partial(step, phase),
-                in_shardings=(same, split, split, same),
-                out_shardings=(same, same, same),
+                in_shardings=(of_state, split, split, same),
+                out_shardings=(of_state, same, same),
                 donate_argnums=0,
             )
         )
@@ -91,7 +94,9 @@ class CompiledStep:
         **Raises:** `TrainingError` if the step changes the structure of its state, a shape or a dtype.
         """
         start = time.perf_counter()
-        program = self._jitted(phase).lower(leaves, batch, stop_codes, self._constants).compile(compiler_options())
+        with self._context():
+            lowered = self._jitted(phase).lower(leaves, batch, stop_codes, self._constants)
+        program = lowered.compile(compiler_options())
         return_freed_memory()
         self.seconds += time.perf_counter() - start
         return program

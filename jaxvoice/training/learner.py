@@ -13,6 +13,7 @@ from jaxtyping import Array, Float32, Int32, PyTree
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.training.optimizers import OptimizerConfig, adamw, ema_update, learning_rate
+from jaxvoice.training.parallel import gather
 from jaxvoice.training.training_state import array_names
 
 _ModelT = TypeVar("_ModelT")
@@ -97,8 +98,8 @@ class Learner(eqx.Module, Generic[_ModelT]):
         return _without(self.params, frozen)
 
     def combine(self, params: PyTree) -> _ModelT:
-        """The model with `params` in place of its trained arrays."""
-        return eqx.combine(params, self.model)
+        """The model with `params` in place of its trained arrays, complete on every device."""
+        return eqx.combine(gather(params), self.model)
 
     def update(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, PyTree
 
 from jaxvoice.config import to_dict
@@ -115,8 +115,7 @@ class _Session:
             check_same_config(self.task, stored, str(self.folder.config))
             self._keep_seed(stored)
         key = jax.random.key(self.config.seed)
-        shapes = eqx.filter_eval_shape(self.task.init, key=key)
-        self.skeleton = Skeleton(shapes)
+        self.skeleton = Skeleton(eqx.filter_eval_shape(self.task.init, key=key))
         state = None if resuming else initial_state()
         if state is not None:
             self.skeleton.adopt(state)  # before anything is written
@@ -132,7 +131,7 @@ class _Session:
             self.store = store
             self.validations = Validations(self.task, self.folder, store, config.best_metric)
             if resuming:
-                restored = self._restore(shapes)
+                restored = self._restore()
                 if restored is None:
                     if config.resume == "must":
                         raise CheckpointError(f"{self.folder.path} contains no complete checkpoint; use --resume auto.")
@@ -143,7 +142,7 @@ class _Session:
                 upcoming = self._next_batch() if self.step < config.steps else None
             if state is not None:
                 self.step = int(state.counters.step)  # above 0 if the initial state is that of another training
-                self.leaves = parallel.replicate(self.skeleton.adopt(state), self.mesh)
+                self.leaves = parallel.place(self.skeleton.adopt(state), self._shardings())
             del state
             if self.step >= config.steps and not self.validations.due:
                 print_once(
@@ -196,7 +195,8 @@ class _Session:
 
     def _train(self, log: RunLog, interrupts: Interrupts, upcoming: Any) -> TrainingResult:
         config = self.config
-        program = CompiledStep(self.task, self.skeleton, self.mesh, seed=config.seed)
+        shard = config.shard_parameters
+        program = CompiledStep(self.task, self.skeleton, self.mesh, seed=config.seed, shard_parameters=shard)
         # A GPU computes while the host prepares the next step. A CPU computes in the threads of the host.
         ahead = 1 if jax.default_backend() == "cpu" else 2
         pending: deque[tuple[int, Array]] = deque()
@@ -284,10 +284,14 @@ class _Session:
         self.store.save(self.step, arrays, meta)
         self.saved = self.step
 
-    def _restore(self, shapes: PyTree) -> Restored | None:
-        everywhere = parallel.replicated(self.mesh)
+    def _shardings(self) -> list[NamedSharding]:
+        """The sharding of each array of the state."""
+        return parallel.state_shardings(self.skeleton.types, self.mesh, shard=self.config.shard_parameters)
+
+    def _restore(self) -> Restored | None:
         structs = [
-            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere) for leaf in self.skeleton.flatten(shapes)
+            jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=sharding)
+            for one, sharding in zip(self.skeleton.types, self._shardings(), strict=True)
         ]
         where = f"A checkpoint in {self.folder.checkpoints}"
         return self.store.restore(

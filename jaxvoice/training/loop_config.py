@@ -48,6 +48,9 @@ class LoopConfig:
     """Seed of the initial weights, of the crops and of random numbers within steps, such as dropout."""
     tensorboard: bool = True
     """Write TensorBoard events too."""
+    shard_parameters: bool = False
+    """Split parameters, optimiser state and averages over the devices, for large models. A validation gathers them on
+    one device."""
 
     def __post_init__(self) -> None:
         check_types(self)

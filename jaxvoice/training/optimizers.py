@@ -1,8 +1,9 @@
 """Optimisers of optax with the definitions of PyTorch, and the moving average of weights."""
 
+import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from jaxvoice.config import check_field, check_not_negative, check_positive, check_types
 from jaxvoice.errors import ConfigError
+from jaxvoice.nn import Embedding
 
 _TreeT = TypeVar("_TreeT")
 
@@ -27,6 +29,8 @@ class OptimizerConfig:
     With `schedule="noam"`, the rate rises linearly to `learning_rate` in `warmup_steps` updates, and then falls with
     the inverse square root of the number of updates (arXiv 1706.03762, equation 3). `noam_peak` computes this peak from
     the model dimension and factor of the equation. `decay` and `decay_steps` have no effect then.
+    With `schedule="milestones"`, the rate is multiplied by `decay` after each number of updates in `milestones`, as
+    with `torch.optim.lr_scheduler.MultiStepLR`. `decay_steps` has no effect then.
 
     **Raises:** `ConfigError` for values of the wrong type or range, or not finite.
     """
@@ -41,10 +45,14 @@ class OptimizerConfig:
     """Constant that AdamW adds to the denominator."""
     weight_decay: float = 0.01
     """Decoupled weight decay, multiplied by the learning rate; 0 disables it."""
-    weight_decay_on: Literal["all", "matrices"] = "all"
-    """Arrays that decay: all, or only those of two or more axes, which leaves out biases and the scales of norms."""
-    schedule: Literal["exponential", "constant", "linear", "noam"] = "exponential"
-    """Learning-rate schedule: exponential or linear decay, constant, or Noam (warm-up, then inverse square root)."""
+    weight_decay_on: Literal["all", "matrices", "kernels"] = "all"
+    """Arrays that decay: all, or only those of two or more axes, which leaves out biases and the scales of norms, or
+    only the weights of linear maps and convolutions, which also leaves out embeddings and tables of positions."""
+    schedule: Literal["exponential", "constant", "linear", "noam", "milestones"] = "exponential"
+    """Learning-rate schedule: exponential or linear decay, constant, Noam (warm-up, then inverse square root), or decay
+    at milestones."""
+    milestones: tuple[int, ...] = ()
+    """Numbers of updates, in rising order, after each of which the schedule milestones multiplies the rate by decay."""
     decay: float = 0.999
     """Factor of the learning rate after every `decay_steps`; of the schedule linear, after `decay_steps` in all."""
     decay_steps: int | None = None
@@ -65,6 +73,11 @@ class OptimizerConfig:
         check_field(self, "decay", 0 < self.decay <= 1, "be in (0, 1]", "1 keeps the rate constant")
         warms_up = self.schedule != "noam" or self.warmup_steps > 0
         check_field(self, "warmup_steps", warms_up, "be positive for the schedule noam", "4000 is usual")
+        marks = self.milestones
+        rising = all(before < after for before, after in itertools.pairwise((0, *marks)))
+        check_field(self, "milestones", rising, "contain positive numbers in rising order")
+        fits = bool(marks) == (self.schedule == "milestones")
+        check_field(self, "milestones", fits, "contain numbers for the schedule milestones, and be empty for others")
 
 
 def noam_peak(width: int, warmup_steps: int, *, factor: float = 1.0) -> float:
@@ -93,6 +106,9 @@ def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Sch
             schedule = optax.exponential_decay(config.learning_rate, every, config.decay, staircase=True)
         else:
             schedule = optax.linear_schedule(config.learning_rate, config.decay * config.learning_rate, every)
+    elif config.schedule == "milestones":
+        factors = dict.fromkeys(config.milestones, config.decay)
+        schedule = optax.piecewise_constant_schedule(config.learning_rate, factors)
     if config.warmup_steps:
         warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
         schedule = optax.join_schedules([warmup, schedule], [config.warmup_steps])
@@ -110,7 +126,7 @@ def _noam(peak: float, warmup_steps: int) -> optax.Schedule:
 def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> int:
     """The number of updates after which the learning rate of `config` is nearest to `rate`.
 
-    For an exponential decay, it is the warm-up and a whole number of decays.
+    For an exponential decay, it is the warm-up and a whole number of decays, and for milestones one of these.
 
     **Raises:** `ConfigError` as `learning_rate` does.
     """
@@ -122,6 +138,9 @@ def decays_to(rate: float, config: OptimizerConfig, *, steps_per_epoch: int) -> 
         return round(config.warmup_steps * (config.learning_rate / rate) ** 2) - 1
     if config.schedule == "constant" or config.decay == 1:
         return config.warmup_steps
+    if config.schedule == "milestones":
+        passed = round(math.log(rate / config.learning_rate) / math.log(config.decay))
+        return config.warmup_steps + (0, *config.milestones)[min(passed, len(config.milestones))]
     if config.schedule == "linear":
         share = (1 - rate / config.learning_rate) / (1 - config.decay)
         return config.warmup_steps + round(every * min(share, 1.0))
@@ -135,7 +154,7 @@ def adamw(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.GradientTra
     """
     rate = learning_rate(config, steps_per_epoch=steps_per_epoch)
     # Without a mask, the structure of the optimiser's state is that of earlier versions.
-    mask = _are_matrices if config.weight_decay_on == "matrices" else None
+    mask = {"all": None, "matrices": _are_matrices, "kernels": _are_kernels}[config.weight_decay_on]
     update = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=mask)
     if config.clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
@@ -144,6 +163,24 @@ def adamw(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.GradientTra
 
 def _are_matrices(params: PyTree) -> PyTree:
     return jax.tree.map(lambda param: param.ndim > 1, params)
+
+
+def _are_kernels(params: PyTree) -> PyTree:
+    """Whether each array is the weight of a linear map or a convolution.
+
+    These arrays have two or more axes and are called `weight`, as in torch, or `weight_v` with weight norm; those of
+    recurrent layers begin with `weight_ih` and `weight_hh`. The weight of an `Embedding` is a table, and so are arrays
+    of other names.
+    """
+
+    def of_module(path: Any, node: Any) -> Any:
+        if isinstance(node, Embedding):
+            return jax.tree.map(lambda _: False, node)
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        named = name in ("weight", "weight_v") or name.startswith(("weight_ih", "weight_hh"))
+        return named and node.ndim > 1
+
+    return jax.tree_util.tree_map_with_path(of_module, params, is_leaf=lambda node: isinstance(node, Embedding))
 
 
 def _with_standard_promotion(inner: optax.GradientTransformation) -> optax.GradientTransformation:

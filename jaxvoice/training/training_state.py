@@ -81,13 +81,16 @@ def guarded(finite: Bool[Array, ""], new: _StateT, old: _StateT) -> _StateT:
 
 
 class Skeleton:
-    """The structure of a state without its arrays. It is computed once, because it takes milliseconds."""
+    """The structure of a state without its arrays. It is computed once, because it takes milliseconds.
+
+    `names` and `types` are the attribute paths, and the shapes and dtypes of the arrays.
+    """
 
     def __init__(self, state: PyTree):
         arrays, self._static = eqx.partition(state, _is_array)
         self.names = array_names(arrays)
         leaves, self._structure = jax.tree.flatten(arrays)
-        self._types = [(leaf.shape, leaf.dtype) for leaf in leaves]
+        self.types = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
 
     def flatten(self, state: PyTree) -> list[Any]:
         """The arrays of `state`, or their shapes.
@@ -112,7 +115,7 @@ class Skeleton:
         """
         arrays = eqx.filter(state, _is_array)
         found = dict(zip(array_names(arrays), jax.tree.leaves(arrays), strict=True))
-        wanted = dict(zip(self.names, self._types, strict=True))
+        wanted = {name: (one.shape, one.dtype) for name, one in zip(self.names, self.types, strict=True)}
         types = {name: (leaf.shape, leaf.dtype) for name, leaf in found.items()}
         differing = [name for name in {**wanted, **types} if wanted.get(name) != types.get(name)]
         if differing:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from jaxvoice.errors import ConfigError
+from jaxvoice.nn import Conv1d, Embedding, LayerNorm, Linear
 from jaxvoice.training.optimizers import OptimizerConfig, adamw, decays_to, ema_update, learning_rate, noam_peak
 
 STEPS, PER_EPOCH = 30, 4
@@ -103,6 +105,45 @@ def test_linear_schedule_equals_torch():
     assert float(per_epoch(jnp.asarray(4))) == pytest.approx(1e-3)
 
 
+def test_milestones_equal_torch():
+    config = OptimizerConfig(learning_rate=1e-2, schedule="milestones", milestones=(2, 3, 6), decay=0.5)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3, 6], 0.5)
+    rate = learning_rate(config, steps_per_epoch=0)
+    for made in range(8):
+        assert float(rate(jnp.asarray(made))) == pytest.approx(schedule.get_last_lr()[0], rel=1e-6)
+        optimizer.step()
+        schedule.step()
+    assert [decays_to(1e-2 * 0.5**n, config, steps_per_epoch=0) for n in range(5)] == [0, 2, 3, 6, 6]
+
+
+def test_only_kernels_decay_as_in_torch():
+    keys = iter(jax.random.split(jax.random.key(0), 16))
+    params = {
+        "linear": Linear(3, 4, key=next(keys)),
+        "conv": Conv1d(3, 4, 3, key=next(keys)),
+        "table": Embedding(5, 3, key=next(keys)),
+        "norm": LayerNorm(3),
+        "latents": jax.random.normal(next(keys), (2, 3)),
+    }
+    leaves, structure = jax.tree.flatten(params)
+    gradient = jax.tree.map(lambda array: jax.random.normal(next(keys), array.shape), leaves)
+    config = OptimizerConfig(learning_rate=0.1, b1=0.9, b2=0.96, weight_decay=0.5, weight_decay_on="kernels")
+    optimizer = adamw(config, steps_per_epoch=1)
+    updates, _ = optimizer.update(jax.tree.unflatten(structure, gradient), optimizer.init(params), params)
+    found = jax.tree.leaves(eqx.apply_updates(params, updates))
+    paths = ["/".join(map(str, path)) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    kernels = [path.endswith(".weight") and ("linear" in path or "conv" in path) for path in paths]
+    assert sum(kernels) == 2 and len(paths) == 8
+    theirs = [torch.tensor(np.asarray(leaf), requires_grad=True) for leaf in leaves]
+    for tensor, one in zip(theirs, gradient, strict=True):
+        tensor.grad = torch.tensor(np.asarray(one))
+    groups = [{"params": [one], "weight_decay": 0.5 * kernel} for one, kernel in zip(theirs, kernels, strict=True)]
+    torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.96)).step()
+    for mine, tensor in zip(found, theirs, strict=True):
+        np.testing.assert_allclose(mine, tensor.detach().numpy(), atol=1e-6)
+
+
 def test_noam_equals_the_published_equation():
     width, warmup = 256, 40
     config = OptimizerConfig(learning_rate=noam_peak(width, warmup, factor=0.7), schedule="noam", warmup_steps=warmup)
@@ -162,6 +203,9 @@ def test_ema_decays_geometrically_and_copies_integers():
         {"schedule": "cosine"},
         {"weight_decay_on": "weights"},
         {"warmup_steps": 10.5},
+        {"milestones": (1, 2)},
+        {"milestones": (), "schedule": "milestones"},
+        {"milestones": (2, 2), "schedule": "milestones"},
     ],
 )
 def test_optimizer_config_names_impossible_settings(wrong):

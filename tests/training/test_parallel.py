@@ -5,9 +5,17 @@ import pytest
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.training.compiled_step import CompiledStep
-from jaxvoice.training.parallel import check_batch_size, data_mesh, on_one_device, replicate, shard_batch
+from jaxvoice.training.parallel import (
+    check_batch_size,
+    data_mesh,
+    on_one_device,
+    place,
+    replicate,
+    shard_batch,
+    state_shardings,
+)
 from jaxvoice.training.training_state import Skeleton
-from training.toy import ToyLoader, ToyTask, one_device
+from training.toy import ToyConfig, ToyLoader, ToyTask, logged, one_device, train
 
 
 def steps_on(mesh, count=3):
@@ -44,6 +52,30 @@ def test_batch_is_split_and_state_is_whole_on_every_device():
     np.testing.assert_array_equal(np.concatenate([s.data for s in batch["x"].addressable_shards]), batch["x"])
     state = replicate({"w": jnp.ones((3, 2)), "key": jax.random.key(0)}, mesh)
     assert [shard.data.shape for shard in state["w"].addressable_shards] == [(3, 2)] * 8
+
+
+def test_state_is_split_along_the_largest_divisible_axis():
+    mesh = data_mesh()
+    shapes = {(16, 1000): (16, 125), (999, 16): (999, 2), (8, 8): (8, 8), (1001, 3): (1001, 3), (64, 64): (8, 64)}
+    arrays = [jnp.arange(float(np.prod(shape))).reshape(shape) for shape in shapes]
+    placed = place(arrays, state_shardings(arrays, mesh, shard=True))
+    assert [array.addressable_shards[3].data.shape for array in placed] == list(shapes.values())
+    for array, whole in zip(arrays, on_one_device(placed), strict=True):
+        np.testing.assert_array_equal(array, whole)
+        assert whole.devices() == {jax.devices()[0]}
+    copied = place(arrays, state_shardings(arrays, mesh, shard=False))
+    assert all(array.is_fully_replicated for array in copied)
+
+
+@pytest.mark.parametrize("count", [8, 1])
+def test_sharded_run_equals_replicated_run_and_resumes_on_other_devices(count, tmp_path):
+    task = ToyTask(ToyConfig(width=512))
+    train(tmp_path / "replicated", task=task, steps=6)
+    train(tmp_path / "split", task=task, steps=3, shard_parameters=True)
+    mesh = data_mesh(jax.devices()[:count])
+    train(tmp_path / "split", task=task, steps=6, shard_parameters=count == 8, mesh=mesh, resume="must")
+    for step, line in logged(tmp_path / "replicated").items():
+        assert logged(tmp_path / "split")[step]["student"] == pytest.approx(line["student"], rel=1e-4)
 
 
 @pytest.mark.parametrize("devices", [1, 8])
