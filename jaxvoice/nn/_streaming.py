@@ -10,7 +10,7 @@ import jax
 from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int32, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
 
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.nn._inputs import check_at_least
@@ -307,13 +307,35 @@ class Stream(Module):
 
         At the end, the layers see the padding that they have offline.
         """
-        block_length = self.multiple * math.ceil(max(1, self.latency + self.form.timing.lookahead) / self.multiple)
-        rest = self.form.end(0)
-        while block_length * self.ratio < rest:
-            block_length += self.multiple
-        zeros = jnp.zeros((*state.batch, block_length, self.channels), state.dtype)
-        _, block = self.form.step(state.layers, Block(zeros, state.elapsed, 0))
-        return self._silent_at_first(block)[..., : max(0, rest), :]
+        zeros = jnp.zeros((*state.batch, 0, self.channels), state.dtype)
+        return self._end(state, zeros, 0)[..., : self.rest(0), :]
+
+    def finish_block(
+        self, state: StreamState, x: Float[Array, "*batch time in"], count: Int[Array, ""] | int
+    ) -> Float[Array, "*batch new_time out"]:
+        """The output of a last block `x`, of which only the first `count` positions belong to the signal.
+
+        It ends as `finish`, and saves a program for each length of the last block: the array has more positions than
+        the signal. The first `rest(count)` are valid.
+
+        **Raises:** `ShapeError` as `step`.
+        """
+        self.check_block(x, state.batch, state.dtype)
+        return self._end(state, x, jnp.asarray(count, jnp.int32))
+
+    def rest(self, count: int) -> int:
+        """The number of positions of the output that end the stream, if `count` positions of the input remain."""
+        return max(0, self.form.end(count))
+
+    def _end(self, state: StreamState, x: Array, remaining: Array | int) -> Array:
+        """The output for `x` and all of what follows it, in a signal that ends after `remaining` of its positions."""
+        given = x.shape[-2]
+        length = self.multiple * math.ceil(max(1, self.latency + self.form.timing.lookahead) / self.multiple)
+        while (given + length) * self.ratio < self.form.end(given):
+            length += self.multiple
+        zeros = jnp.zeros((*state.batch, length, self.channels), state.dtype)
+        block = Block(jnp.concatenate([x, zeros], -2), state.elapsed, remaining)
+        return self._silent_at_first(self.form.step(state.layers, block)[1])
 
     def _silent_at_first(self, block: Block) -> Array:
         y = block.values

@@ -117,6 +117,21 @@ def test_frozen_layers_equal_the_offline_layers(taps, channels):
     check(layers, lambda x: layers[1](layers[0](x)), channels, length=12, blocks=[[3, 9], [1] * 12])
 
 
+@pytest.mark.parametrize("count", [0, 1, 5, 8])
+def test_the_end_of_a_last_block_equals_the_offline_end(count):
+    """The signal ends inside the last block of 8 positions, after `count` of them."""
+    layers = [conv(2, 3, 7, padding=3), with_biases(nn.ConvTranspose1d(3, 2, 8, stride=4, padding=2, key=KEY))]
+    layers.append(conv(2, 2, 3, padding=1))
+    stream, x = nn.Stream(layers, 2), draw(1, 8 + count, 2)
+    expected = layers[2](layers[1](layers[0](jnp.asarray(x))))
+    state, y = step(stream, stream.init_state(batch=(1,)), x[:, :8])
+    block = np.pad(x[:, 8:], ((0, 0), (0, 8 - count), (0, 0)), constant_values=7)
+    rest = eqx.filter_jit(lambda stream, *args: stream.finish_block(*args))(stream, state, block, count)
+    found = np.concatenate([y, rest[:, : stream.rest(count)]], 1)[:, stream.output_delay :]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 def test_convolutions_equal_torch():
     """A network of strided and transposed convolutions with biases, whose delays are computed by hand."""
     layers = [

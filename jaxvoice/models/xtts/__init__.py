@@ -51,6 +51,12 @@ if TYPE_CHECKING:
         initial_seen as initial_seen,
         remaining_scores as remaining_scores,
     )
+    from jaxvoice.models.xtts.streaming import (
+        DecoderStream as DecoderStream,
+        Interpolation as Interpolation,
+        decoder_features as decoder_features,
+        decoder_scales as decoder_scales,
+    )
     from jaxvoice.models.xtts.transformer import KeyValues as KeyValues, Transformer as Transformer
 
 __getattr__, __dir__ = lazy_imports(
@@ -96,6 +102,7 @@ __getattr__, __dir__ = lazy_imports(
             "initial_seen",
             "remaining_scores",
         ),
+        "streaming": ("DecoderStream", "Interpolation", "decoder_features", "decoder_scales"),
         "transformer": (
             "KeyValues",
             "Transformer",
