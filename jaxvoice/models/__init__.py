@@ -22,6 +22,8 @@ _PACKAGES = (
     "rave",
     "speaker_encoder",
     "vits",
+    "xtts_dvae",
+    "xtts",
 )
 
 

@@ -34,6 +34,9 @@ OTHER_CALLS = {
         jnp.zeros((5, 2)),
         inference=True,
     ),
+    "xtts": lambda config, model: model.gpt(
+        jnp.zeros((3, config.gpt.channels)), jnp.zeros(5, jnp.int32), jnp.zeros(4, jnp.int32), inference=True
+    ),
 }
 """Calls of modules that the main call of a network does not use."""
 

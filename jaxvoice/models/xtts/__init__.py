@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         preset as preset,
     )
     from jaxvoice.models.xtts.decoder import HiFiDecoder as HiFiDecoder, interpolate as interpolate
+    from jaxvoice.models.xtts.family import FAMILY as FAMILY
     from jaxvoice.models.xtts.generation import (
         Codes as Codes,
         GenerationState as GenerationState,
@@ -58,6 +59,12 @@ if TYPE_CHECKING:
         decoder_scales as decoder_scales,
     )
     from jaxvoice.models.xtts.transformer import KeyValues as KeyValues, Transformer as Transformer
+    from jaxvoice.models.xtts.voices import (
+        VOICES_FILE as VOICES_FILE,
+        StoredVoice as StoredVoice,
+        read_voices as read_voices,
+        write_voices as write_voices,
+    )
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -85,6 +92,7 @@ __getattr__, __dir__ = lazy_imports(
             "HiFiDecoder",
             "interpolate",
         ),
+        "family": ("FAMILY",),
         "generation": ("Codes", "GenerationState", "advance", "begin", "generate"),
         "gpt": (
             "GPT",
@@ -107,5 +115,6 @@ __getattr__, __dir__ = lazy_imports(
             "KeyValues",
             "Transformer",
         ),
+        "voices": ("VOICES_FILE", "StoredVoice", "read_voices", "write_voices"),
     },
 )

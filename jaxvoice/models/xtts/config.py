@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal
 
 from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, find_preset
 from jaxvoice.dsp.mel_config import PowerMelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import GeneratorConfig
+from jaxvoice.models.speaker_encoder.config import ResNetConfig, SpeakerEncoderConfig
 from jaxvoice.models.xtts_dvae.config import DVAE_MEL, DVAEConfig
 
 PERCEIVER_MEL = replace(DVAE_MEL, n_fft=2048)
@@ -167,8 +167,8 @@ class SamplingConfig:
 class XTTSConfig:
     """XTTS (arXiv 2406.04904): text and a reference to speech.
 
-    **Raises:** `ConfigError` for values of the wrong type or range, or a decoder that does not read the vectors of the
-    language model.
+    **Raises:** `ConfigError` for values of the wrong type or range, a decoder that does not read the vectors of the
+    language model and of the speaker encoder, or a speaker encoder of another kind.
     """
 
     gpt: GPTConfig = field(default_factory=GPTConfig)
@@ -185,8 +185,8 @@ class XTTSConfig:
         *("en", "es", "fr", "de", "it", "pt", "pl", "tr", "ru", "nl", "cs", "ar", "zh-cn", "hu", "ko", "ja", "hi"),
     )
     """Codes of the languages."""
-    speaker_encoder: Literal["hasp"] = "hasp"
-    """The preset of the encoder whose vectors the decoder reads."""
+    speaker_encoder: SpeakerEncoderConfig = field(default_factory=lambda: SpeakerEncoderConfig(level=None))
+    """The encoder whose vectors the decoder reads: a residual network of waveforms, by default H/ASP."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -200,6 +200,17 @@ class XTTSConfig:
             raise ConfigError(
                 f"gpt.start_audio and gpt.stop_audio leave {self.gpt.codes} codes; there should be {self.dvae.codes}, "
                 "which is dvae.codes."
+            )
+        encoder = self.speaker_encoder
+        if not isinstance(encoder.network, ResNetConfig) or not encoder.reads_audio:
+            raise ConfigError(
+                f"speaker_encoder is {encoder}; it should be a residual network (ResNetConfig) that reads waveforms "
+                "(PowerMelConfig)."
+            )
+        if self.decoder.cond_channels != encoder.dim:
+            raise ConfigError(
+                f"decoder.cond_channels is {self.decoder.cond_channels}; it should be {encoder.dim}, the size of the "
+                "vectors of speaker_encoder."
             )
 
     @property

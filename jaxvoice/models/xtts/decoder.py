@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Float64, Int32, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.hifigan.generator import Generator
-from jaxvoice.models.speaker_encoder import preset as speaker_preset
 from jaxvoice.models.speaker_encoder.resnet import ResNetSE, with_state
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.nn import Module, operation
@@ -71,7 +70,7 @@ class HiFiDecoder(Module):
     def __init__(self, config: XTTSConfig, *, key: PRNGKeyArray):
         decoder_key, encoder_key = jax.random.split(key)
         self.waveform_decoder = Generator(config.decoder, key=decoder_key)
-        encoder = ResNetSE(speaker_preset(config.speaker_encoder), key=encoder_key)
+        encoder = ResNetSE(config.speaker_encoder, key=encoder_key)
         self.speaker_encoder = with_state(encoder, encoder.init_state())
         self.config = config
 

@@ -42,6 +42,10 @@ class PositionTable(Module):
     def __init__(self, positions: int, channels: int, *, key: PRNGKeyArray):
         self.emb = Embedding(positions, channels, scale=0.02, key=key)
 
+    def __call__(self, count: int) -> Float[Array, "count channels"]:
+        """The vectors of the first `count` positions."""
+        return self.emb(jnp.arange(count, dtype=jnp.int32))
+
 
 class GPT(Module):
     """A causal transformer over the vectors of a reference, the tokens of a text and the codes of its speech.
@@ -231,7 +235,7 @@ def _with_positions(
     time, most = vectors.shape[-2], table.emb.weight.shape[0]
     if time > most:
         raise ShapeError(f"The input has {time} {kind}, with start and stop; it should have at most {most}.")
-    return vectors + table.emb.weight[:time].reshape((1,) * (vectors.ndim - 2) + (time, -1))
+    return vectors + table(time).reshape((1,) * (vectors.ndim - 2) + (time, -1))
 
 
 class Targets(NamedTuple):

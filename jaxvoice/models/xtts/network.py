@@ -3,11 +3,12 @@
 import equinox as eqx
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.decoder import HiFiDecoder
 from jaxvoice.models.xtts.gpt import GPT
+from jaxvoice.models.xtts.references import speaker_audio
 from jaxvoice.models.xtts_dvae.front_end import normalized_log_mel
 from jaxvoice.nn import Module, operation
 
@@ -29,6 +30,21 @@ class XTTS(Module):
         self.hifigan_decoder = HiFiDecoder(config, key=decoder_key)
         self.mel_stats = jnp.ones(config.dvae.mel.num_mels)
         self.config = config
+
+    def __call__(
+        self,
+        reference: Float[Array, "*batch samples"],
+        text: Int[Array, "*batch tokens"],
+        codes: Int[Array, "*batch codes"],
+    ) -> Float[Array, "*batch new_samples 1"]:
+        """The speech of given codes in the voice of a reference, at `config.output_rate`.
+
+        **Arguments:** `reference` at `config.input_rate`; `text` with its start and stop; `codes` without.
+
+        **Raises:** `ShapeError` for a reference that is too short, more tokens or codes than positions, or no codes.
+        """
+        latents = self.gpt.latents(self.condition(reference), text, codes)
+        return self.hifigan_decoder(latents, self.embed_speaker(speaker_audio(reference, self.config.input_rate)))
 
     @operation
     def condition(self, audio: Float[Array, "*batch samples"]) -> Float[Array, "*batch vectors channels"]:

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 from jaxvoice._lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from jaxvoice.models.xtts_dvae.config import DVAE_MEL as DVAE_MEL, DVAEConfig as DVAEConfig
+    from jaxvoice.models.xtts_dvae.codec import CodecNetwork as CodecNetwork
+    from jaxvoice.models.xtts_dvae.config import (
+        DVAE_MEL as DVAE_MEL,
+        CodecConfig as CodecConfig,
+        DVAEConfig as DVAEConfig,
+    )
+    from jaxvoice.models.xtts_dvae.family import FAMILY as FAMILY
     from jaxvoice.models.xtts_dvae.front_end import normalized_log_mel as normalized_log_mel
     from jaxvoice.models.xtts_dvae.network import (
         DVAE as DVAE,
@@ -18,7 +24,9 @@ __getattr__, __dir__ = lazy_imports(
     __name__,
     globals(),
     {
-        "config": ("DVAE_MEL", "DVAEConfig"),
+        "codec": ("CodecNetwork",),
+        "config": ("DVAE_MEL", "CodecConfig", "DVAEConfig"),
+        "family": ("FAMILY",),
         "front_end": ("normalized_log_mel",),
         "network": ("DVAE", "CodeBook", "Quantized", "Reconstruction"),
     },

@@ -1,6 +1,6 @@
 """The configuration of the DVAE of XTTS, and its mel contract. Does not import jax."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxvoice.config import check_field, check_positive, check_types
 from jaxvoice.dsp.mel_config import PowerMelConfig
@@ -67,3 +67,22 @@ class DVAEConfig:
     def samples_per_code(self) -> int:
         """Samples of a code at the sample rate of the mel."""
         return self.stride * self.mel.hop_length
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """The model in a folder of the family `xtts_dvae`.
+
+    **Raises:** `ConfigError` for values of the wrong type.
+    """
+
+    dvae: DVAEConfig = field(default_factory=DVAEConfig)
+    """The autoencoder."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    @property
+    def mel(self) -> PowerMelConfig:
+        """The mel spectrograms that are encoded and decoded."""
+        return self.dvae.mel
