@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         advance as advance,
         begin as begin,
         generate as generate,
+        resized as resized,
     )
     from jaxvoice.models.xtts.gpt import (
         GPT as GPT,
@@ -41,16 +42,23 @@ if TYPE_CHECKING:
         training_targets as training_targets,
     )
     from jaxvoice.models.xtts.network import XTTS as XTTS
+    from jaxvoice.models.xtts.precision import (
+        BytesPerCode as BytesPerCode,
+        bytes_per_code as bytes_per_code,
+        with_precision as with_precision,
+    )
     from jaxvoice.models.xtts.references import (
         condition_on_parts as condition_on_parts,
         reference_parts as reference_parts,
         speaker_audio as speaker_audio,
     )
     from jaxvoice.models.xtts.sampling import (
+        SamplingValues as SamplingValues,
         add_seen as add_seen,
         draw as draw,
         initial_seen as initial_seen,
         remaining_scores as remaining_scores,
+        sampling_values as sampling_values,
     )
     from jaxvoice.models.xtts.streaming import (
         DecoderStream as DecoderStream,
@@ -93,7 +101,7 @@ __getattr__, __dir__ = lazy_imports(
             "interpolate",
         ),
         "family": ("FAMILY",),
-        "generation": ("Codes", "GenerationState", "advance", "begin", "generate"),
+        "generation": ("Codes", "GenerationState", "advance", "begin", "generate", "resized"),
         "gpt": (
             "GPT",
             "Logits",
@@ -103,12 +111,15 @@ __getattr__, __dir__ = lazy_imports(
             "training_targets",
         ),
         "network": ("XTTS",),
+        "precision": ("BytesPerCode", "bytes_per_code", "with_precision"),
         "references": ("condition_on_parts", "reference_parts", "speaker_audio"),
         "sampling": (
+            "SamplingValues",
             "add_seen",
             "draw",
             "initial_seen",
             "remaining_scores",
+            "sampling_values",
         ),
         "streaming": ("DecoderStream", "Interpolation", "decoder_features", "decoder_scales"),
         "transformer": (

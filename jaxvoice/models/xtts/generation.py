@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float, Int, Int32, PRNGKeyArray
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.xtts.config import SamplingConfig
 from jaxvoice.models.xtts.gpt import GPT, Step
-from jaxvoice.models.xtts.sampling import add_seen, draw, initial_seen, remaining_scores
+from jaxvoice.models.xtts.sampling import SamplingValues, add_seen, draw, initial_seen, remaining_scores
+from jaxvoice.models.xtts.transformer import KeyValues
 
 
 class GenerationState(NamedTuple):
@@ -44,10 +45,11 @@ def begin(
     gpt: GPT,
     conditioning: Float[Array, "*batch vectors channels"],
     text: Int[Array, "*batch tokens"],
-    sampling: SamplingConfig,
+    sampling: SamplingConfig | SamplingValues,
     *,
     text_count: Int[Array, "*batch"] | int | None = None,
     max_codes: int | None = None,
+    positions: int | None = None,
 ) -> GenerationState:
     """The state before the first code.
 
@@ -57,6 +59,7 @@ def begin(
     - `text`: tokens with start and stop, and then any padding.
     - `text_count`: the tokens of each text with start and stop, by default all.
     - `max_codes`: the most codes of a text, with the stop; by default and at most `config.max_new_codes`.
+    - `positions`: the room of the cache, by default for `max_codes`; `resized` changes it later.
 
     **Raises:** `ConfigError` for `max_codes` out of range; `ShapeError` for more tokens than positions.
     """
@@ -65,15 +68,30 @@ def begin(
     if not 1 <= most <= config.max_new_codes:
         raise ConfigError(f"max_codes is {most}; it should be between 1 and {config.max_new_codes}.")
     prefix, batch = conditioning.shape[-2] + text.shape[-1], text.shape[:-1]
-    step = gpt.start(conditioning, text, text_count=text_count, positions=prefix + most + 1)
+    room = prefix + most + 1 if positions is None else positions
+    step = gpt.start(conditioning, text, text_count=text_count, positions=room)
     seen = initial_seen(batch, config.audio_ids, config.start_audio, sampling)
     return GenerationState(step, jnp.int32(0), jnp.int32(prefix + 1), seen, jnp.zeros(batch, bool))
+
+
+def resized(state: GenerationState, positions: int) -> GenerationState:
+    """`state` with a cache of `positions` positions, at least as many as before."""
+    cache = state.step.cache
+    more = positions - cache.valid.shape[-1]
+
+    def wider(array: Array, axis: int) -> Array:
+        edges = [(0, 0)] * array.ndim
+        edges[axis] = (0, more)
+        return jnp.pad(array, edges)
+
+    keys, values = (tuple(wider(array, -2) for array in arrays) for arrays in (cache.keys, cache.values))
+    return state._replace(step=state.step._replace(cache=KeyValues(keys, values, wider(cache.valid, -1))))
 
 
 def advance(
     gpt: GPT,
     state: GenerationState,
-    sampling: SamplingConfig,
+    sampling: SamplingConfig | SamplingValues,
     steps: int,
     *,
     keys: PRNGKeyArray | None = None,
@@ -118,7 +136,7 @@ def generate(
     gpt: GPT,
     conditioning: Float[Array, "*batch vectors channels"],
     text: Int[Array, "*batch tokens"],
-    sampling: SamplingConfig,
+    sampling: SamplingConfig | SamplingValues,
     *,
     text_count: Int[Array, "*batch"] | int | None = None,
     max_codes: int | None = None,

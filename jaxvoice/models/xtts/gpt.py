@@ -185,7 +185,7 @@ class GPT(Module):
         """
         table = self.mel_pos_embedding.emb.weight
         position = jax.lax.dynamic_index_in_dim(table, jnp.asarray(number, jnp.int32), keepdims=False)
-        dtype = cache.keys.dtype
+        dtype = cache.keys[0].dtype
         x = (self.mel_embedding(codes) + position.reshape((1,) * codes.ndim + (-1,))).astype(dtype)
         y, cache = self.gpt.extend(x[..., None, :], cache, start)
         latent = self.final_norm(y)[..., 0, :]

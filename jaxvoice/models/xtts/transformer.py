@@ -18,16 +18,19 @@ from jaxvoice.nn._inputs import check_input
 class KeyValues(NamedTuple):
     """The keys and values of all layers, for positions that were already computed and for later ones."""
 
-    keys: Float[Array, "layers *batch heads positions size"]
-    """The keys; those of later positions are arbitrary."""
-    values: Float[Array, "layers *batch heads positions size"]
-    """The values; those of later positions are arbitrary."""
+    keys: tuple[Float[Array, "*batch heads positions size"], ...]
+    """The keys of each layer; those of later positions are arbitrary."""
+    values: tuple[Float[Array, "*batch heads positions size"], ...]
+    """The values of each layer; those of later positions are arbitrary."""
     valid: Bool[Array, "*batch positions"]
     """True at positions that are attended to: those that were computed, without padding."""
 
 
 class Projection(Module):
-    """A linear map of the last axis, whose weight has the layout `(in, out)`, as `transformers.Conv1D`."""
+    """A linear map of the last axis, whose weight has the layout `(in, out)`, as `transformers.Conv1D`.
+
+    With a weight in bfloat16 and an input in float32, the products are those of bfloat16, and sums are in float32.
+    """
 
     weight: Float[Array, "in out"]
     bias: Float[Array, " out"]
@@ -38,9 +41,13 @@ class Projection(Module):
         self.bias = jnp.zeros(out_features)
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        """Apply the map in `x.dtype`; raises `ShapeError` for a wrong number of channels."""
+        """Apply the map; the output has the dtype of `x`. Raises `ShapeError` for a wrong number of channels."""
         check_input(x, self.weight.shape[0])
-        return add_bias(jnp.einsum("...i,io->...o", x, self.weight.astype(x.dtype)), self.bias)
+        stored = self.weight.dtype
+        dtype = stored if jnp.finfo(stored).bits < jnp.finfo(x.dtype).bits else x.dtype
+        weight = self.weight.astype(dtype)
+        y = jnp.einsum("...i,io->...o", x.astype(dtype), weight, preferred_element_type=x.dtype)
+        return add_bias(y, self.bias)
 
 
 class CausalAttention(Module):
@@ -196,8 +203,11 @@ class Transformer(Module):
         """A cache for the batch axes `batch` and `positions` positions, none of which is valid."""
         attention = self.h[0].attn
         size = attention.c_proj.weight.shape[0] // attention.heads
-        zeros = jnp.zeros((len(self.h), *batch, attention.heads, positions, size), dtype)
-        return KeyValues(zeros, zeros, jnp.zeros((*batch, positions), bool))
+        # Arrays of their own, so that a loop updates each of them in place.
+        keys, values = (
+            tuple(jnp.zeros((*batch, attention.heads, positions, size), dtype) for _ in self.h) for _ in range(2)
+        )
+        return KeyValues(keys, values, jnp.zeros((*batch, positions), bool))
 
     @operation
     def extend(
@@ -226,4 +236,4 @@ class Transformer(Module):
             x = x + block.mlp(block.ln_2(x), inference=True)
             keys.append(new_keys)
             values.append(new_values)
-        return self.ln_f(x), KeyValues(jnp.stack(keys), jnp.stack(values), valid)
+        return self.ln_f(x), KeyValues(tuple(keys), tuple(values), valid)

@@ -11,7 +11,19 @@ from jax import numpy as jnp
 from jaxvoice.errors import ConfigError, ShapeError
 from jaxvoice.models.speaker_encoder import preset as speaker_preset
 from jaxvoice.models.speaker_encoder.front_end import front_end as speaker_front_end
-from jaxvoice.models.xtts import GPT, HiFiDecoder, SamplingConfig, advance, begin, generate, preset
+from jaxvoice.models.xtts import (
+    GPT,
+    HiFiDecoder,
+    SamplingConfig,
+    advance,
+    begin,
+    bytes_per_code,
+    generate,
+    preset,
+    resized,
+    sampling_values,
+    with_precision,
+)
 from jaxvoice.models.xtts.references import condition_on_parts, reference_parts, speaker_audio
 from jaxvoice.weights import load_state, named_arrays
 from tests.models.xtts.released import GOLDEN_GPT, assert_close, load
@@ -90,6 +102,42 @@ def test_parts_equal_the_whole(gpt, case, text):
         state, part = step(gpt, state, keys)
         codes.append(part.codes)
     np.testing.assert_array_equal(np.concatenate(codes, -1), whole.codes)
+
+
+def test_one_program_serves_all_values_of_sampling_and_grows_its_cache(gpt, case, text):
+    """The program of `DRAWN`, compiled for its values, has the same codes."""
+    keys = jax.random.split(jax.random.key(3), 1)
+    start = eqx.filter_jit(lambda gpt, *args, values: begin(gpt, *args, values, max_codes=12, positions=60))
+    step = eqx.filter_jit(lambda gpt, state, values, keys: advance(gpt, state, values, 6, keys=keys))
+    greedy = SamplingConfig(temperature=1.0, top_k=1, top_p=0.5, repetition_penalty=5.0)
+    for sampling, expected in (
+        (DRAWN, run(gpt, case["cond_latents"], text, keys, sampling=DRAWN, max_codes=12).codes),
+        (greedy, case["codes"][:, :12]),
+    ):
+        values = sampling_values(sampling)
+        state = start(gpt, case["cond_latents"], text, values=values)
+        state, first = step(gpt, state, values, keys)
+        state, second = step(gpt, resized(state, 80), values, keys)
+        np.testing.assert_array_equal(np.concatenate([first.codes, second.codes], -1), expected)
+
+
+def test_codes_of_weights_in_bfloat16(gpt, case, text):
+    converted = with_precision(gpt, "bfloat16")
+    weights = bytes_per_code(gpt, 50), bytes_per_code(converted, 50)
+    matrices = 12 * 256**2 * 2
+    assert weights[0].weights - weights[1].weights == 2 * matrices
+    others = 1026 * 257 + 2 * (13 + 4) * 256 - 2 * 4 * 256 + 4 * 256
+    assert weights[0] == (4 * (matrices + others), 50 * 2 * 2 * 256 * 4)
+    assert with_precision(converted, "bfloat16").gpt.h[0].mlp.c_fc.weight.dtype == jnp.bfloat16
+    found = run(converted, case["cond_latents"], text, max_codes=3)
+    np.testing.assert_array_equal(found.codes, case["codes"][:, :3])
+    assert found.latents.dtype == jnp.float32
+    difference = np.abs(found.latents[:, :3] - case["latents"][:, :3]).max() / np.abs(case["latents"]).max()
+    assert 1e-4 < difference < 0.03
+    shapes = with_precision(eqx.filter_eval_shape(GPT, GOLDEN_GPT, key=jax.random.key(0)), "bfloat16")
+    assert shapes.gpt.h[1].attn.c_attn.weight == jax.ShapeDtypeStruct((256, 768), jnp.bfloat16)
+    with pytest.raises(ConfigError, match="precision is 'float16'; it should be float32 or bfloat16"):
+        with_precision(gpt, "float16")
 
 
 def test_impossible_lengths_raise_errors(gpt, case, text):

@@ -92,11 +92,11 @@ def test_greedy_codes_and_their_latents_equal_the_release():
     prefix = 32 + text.shape[1]
     state = eqx.filter_jit(lambda gpt, *args: gpt.start(*args, positions=64))(gpt, case["cond_latents"], text)
     step = eqx.filter_jit(lambda gpt, *args: gpt.step(*args))
-    seen = initial_seen((1,), 1026, 1024, sampling)
+    seen, remaining = initial_seen((1,), 1026, 1024, sampling), eqx.filter_jit(remaining_scores)
     for i, expected in enumerate(case["codes"][0]):
         np.testing.assert_allclose(state.logits[0], case["logits"][i], atol=1e-5 * np.abs(case["logits"]).max())
         np.testing.assert_allclose(state.latent[0], case["latents"][0, i], atol=1e-5 * np.abs(case["latents"]).max())
-        scores = remaining_scores(state.logits, seen, sampling)
+        scores = remaining(state.logits, seen, sampling)
         np.testing.assert_allclose(scores[0], case["scores"][i], atol=1e-5 * np.abs(case["logits"]).max())
         code = draw(scores)
         assert code[0] == expected
