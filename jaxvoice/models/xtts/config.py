@@ -164,6 +164,26 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class ReferenceConfig:
+    """How much of a reference is used. The defaults are those of the released configuration of XTTS v2.
+
+    **Raises:** `ConfigError` for values of the wrong type or range.
+    """
+
+    seconds: float = 30.0
+    """Seconds of all recordings together that the language model reads (`gpt_cond_len`)."""
+    part: float = 4.0
+    """Seconds of the parts whose vectors are averaged; only with a perceiver (`gpt_cond_chunk_len`)."""
+    longest: float = 30.0
+    """Seconds of each recording that are used, for the vector of the speaker, too (`max_ref_len`)."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_positive(self, "seconds", "part", "longest")
+        check_field(self, "part", self.part >= 1, "be at least 1")
+
+
+@dataclass(frozen=True)
 class XTTSConfig:
     """XTTS (arXiv 2406.04904): text and a reference to speech.
 
@@ -177,6 +197,8 @@ class XTTSConfig:
     """The decoder of its vectors."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How codes are drawn by default."""
+    references: ReferenceConfig = field(default_factory=ReferenceConfig)
+    """How much of a reference is used by default."""
     dvae: DVAEConfig = field(default_factory=DVAEConfig)
     """The autoencoder whose codes the language model predicts; only training needs its weights."""
     output_rate: int = 24000
