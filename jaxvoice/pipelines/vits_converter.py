@@ -117,6 +117,11 @@ class VITSConverter:
         return self._speakers.names
 
     @property
+    def reads_references(self) -> bool:
+        """Whether the model has the voices of recordings: it reads speaker vectors, and its encoder is loaded."""
+        return self._reads_vectors and self.encoder is not None
+
+    @property
     def _encoder(self) -> Any:
         if self.encoder is None:
             raise ConfigError(

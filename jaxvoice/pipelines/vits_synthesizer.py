@@ -1,18 +1,20 @@
 """VITS and YourTTS as a pipeline: text to speech in known voices and in those of recordings."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from jaxvoice.dsp.mel import bucketed_log_mel
+from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts.inference import AlignmentBlock
 from jaxvoice.models.vits.config import SamplingConfig
-from jaxvoice.models.vits.inference import Speaker
+from jaxvoice.models.vits.inference import Speaker, Synthesized
 from jaxvoice.pipelines.argument_checks import as_list, check_seed, error_context, validate_text
 from jaxvoice.pipelines.synthesizer import BLANK, Speech
 from jaxvoice.pipelines.vits_arguments import language_id, sampling_config, split_text
 from jaxvoice.pipelines.vits_converter import VITSConverter
+from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.text.symbol_texts import check_characters, texts_to_symbols
 
 _LONGEST = 250  # characters that are synthesised at once, more than in the texts of common corpora
@@ -48,7 +50,25 @@ class VITSSynthesizer(VITSConverter):
         length_scale: float | None = None,
         speed: float = 1.0,
         seed: int = 0,
+        stream: Literal[False] = False,
     ) -> Speech: ...
+
+    @overload
+    def speak(
+        self,
+        text: str,
+        *,
+        speaker: Any = None,
+        language: str | None = None,
+        reference: Any = None,
+        sample_rate: float | None = None,
+        noise_scale: float | None = None,
+        duration_noise_scale: float | None = None,
+        length_scale: float | None = None,
+        speed: float = 1.0,
+        seed: int = 0,
+        stream: Literal[True],
+    ) -> Iterator[Waveform]: ...
 
     @overload
     def speak(
@@ -64,6 +84,7 @@ class VITSSynthesizer(VITSConverter):
         length_scale: float | None = None,
         speed: float = 1.0,
         seed: int = 0,
+        stream: Literal[False] = False,
     ) -> list[Speech]: ...
 
     def speak(
@@ -79,6 +100,7 @@ class VITSSynthesizer(VITSConverter):
         length_scale: float | None = None,
         speed: float = 1.0,
         seed: int = 0,
+        stream: bool = False,
     ) -> Any:
         """Synthesise a text, or each text of a list.
 
@@ -97,16 +119,20 @@ class VITSSynthesizer(VITSConverter):
         - `length_scale`: factor of the durations; 2 is half as fast.
         - `speed`: relative speed from 0.1 to 10, by which the durations are divided as well.
         - `seed`: seed of the noise.
+        - `stream`: yield the audio of each piece of a long text when it is computed.
 
-        **Returns:** a `Speech`, or a list of them. Its `phonemes` are the symbols with the blanks between them.
+        **Returns:** a `Speech`, or a list of them. Its `phonemes` are the symbols with the blanks between them. With
+        `stream`, an iterator over float32 waveforms, which together equal the audio of the `Speech`.
 
         **Raises:** `TextError` for a text that contains nothing to read, or characters that the model does not have,
         with their positions; `ConfigError` for an unknown speaker or language, with the nearest names, for a missing
-        one, or for a scale, speed or seed out of range; `AudioError` as `SpeakerEncoder.embed` for a reference that is
-        silent or too short; `CheckpointError` if the model returns NaN or infinity.
+        one, for a scale, speed or seed out of range, or for a list of texts with `stream`; `AudioError` as
+        `SpeakerEncoder.embed` for a reference that is silent or too short; `CheckpointError` if the model returns NaN
+        or infinity.
         """
         sampling = sampling_config(self.config.sampling, noise_scale, duration_noise_scale, length_scale, speed)
-        return self._synthesize(text, self._in_symbols, speaker, language, reference, sample_rate, sampling, seed)
+        given = (text, self._in_symbols, speaker, language, reference, sample_rate, sampling, seed)
+        return self._stream(*given) if stream else self._synthesize(*given)
 
     def speak_phonemes(
         self,
@@ -153,6 +179,31 @@ class VITSSynthesizer(VITSConverter):
         speech = [self._speak(one, voice, chosen, sampling, seed) for one in pieces]
         return speech[0] if single else speech
 
+    def _stream(
+        self,
+        text: Any,
+        convert: Callable[[str, int | None], str],
+        speaker: Any,
+        language: str | None,
+        reference: Any,
+        sample_rate: float | None,
+        sampling: SamplingConfig,
+        seed: int,
+    ) -> Iterator[Waveform]:
+        """The audio of the pieces of one text; the arguments, which are checked at once, are those of `_synthesize`."""
+        check_seed(seed)
+        chosen = language_id(language, self.languages)
+        if not isinstance(text, str):
+            raise ConfigError(f"text has type {type(text).__name__}; it should be one text, because stream is True.")
+        pieces, voice = self._pieces(text, convert, chosen, ""), self._speaker(speaker, reference, sample_rate)
+        return (part.audio for part in self._parts(pieces, voice, chosen, sampling, seed))
+
+    def _parts(
+        self, pieces: list[list[int]], speaker: Speaker, language: int | None, sampling: SamplingConfig, seed: int
+    ) -> Iterator[Synthesized]:
+        for number, ids in enumerate(pieces):
+            yield self._inference.synthesize(np.array(ids, np.int32), speaker, language, sampling, seed, number)
+
     def _in_symbols(self, text: str, language: int | None) -> str:
         """A text in the symbols of the model, with numbers in words, or in the IPA for a model that reads it."""
         symbols, name = self.config.symbols, None if language is None else self.languages[language]
@@ -172,10 +223,7 @@ class VITSSynthesizer(VITSConverter):
         self, pieces: list[list[int]], speaker: Speaker, language: int | None, sampling: SamplingConfig, seed: int
     ) -> Speech:
         symbols, hop = self.config.symbols, self.hop_length
-        parts = [
-            self._inference.synthesize(np.array(ids, np.int32), speaker, language, sampling, seed, number)
-            for number, ids in enumerate(pieces)
-        ]
+        parts = list(self._parts(pieces, speaker, language, sampling, seed))
         audio = np.concatenate([part.audio for part in parts])
         durations = np.concatenate([part.durations for part in parts])
         blank, names = symbols.blank_id, symbols.characters

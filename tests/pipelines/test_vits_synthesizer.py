@@ -160,6 +160,9 @@ def test_long_texts_are_divided_at_sentences(model):
     assert speech.phonemes[: second.phone] == speech.phonemes[second.phone :]
     halves = np.split(speech.audio, [256 * second.frame])
     assert len(halves[0]) != len(halves[1]) or np.abs(halves[0] - halves[1]).max() > 1e-4
+    parts = model.speak(text, speaker="anna", language="en", length_scale=0.2, stream=True)
+    for part, half in zip(parts, halves, strict=True):
+        np.testing.assert_array_equal(part, half)
 
 
 def test_pieces_of_different_seeds_have_different_noise():
@@ -392,6 +395,7 @@ def test_clipped_references_give_one_warning(model, recording, tmp_path):
 def test_models_without_their_encoder_raise_errors(folder, config, recording, encoder):
     network, _ = FAMILY.load_network(folder)
     bare = VITSSynthesizer(network, config)
+    assert not bare.reads_references and VITSSynthesizer(network, config, encoder=encoder).reads_references
     with pytest.raises(ConfigError, match="which was not loaded; pass encoder"):
         bare.speak("abc", reference=recording, sample_rate=RATE, language="en")
     with pytest.raises(
@@ -493,6 +497,8 @@ def test_wrong_options_raise_errors(model, recording):
     ):
         with pytest.raises(ConfigError, match=message):
             model.speak("abc", **options, **changes)
+    with pytest.raises(ConfigError, match=r"^text has type list; it should be one text, because stream is True"):
+        model.speak(["abc"], **options, stream=True)
     with pytest.raises(ConfigError, match='pitch is 3; it should be "match"'):
         model.convert(recording, "anna", sample_rate=RATE, pitch=3)
     assert VITSConfig().sampling.noise_scale == 0.667
