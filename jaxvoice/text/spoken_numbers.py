@@ -1,6 +1,7 @@
 """Numbers in digits to words, in the languages of num2words."""
 
 import re
+from collections.abc import Callable
 
 from num2words import num2words
 
@@ -15,44 +16,57 @@ _DECIMAL_COMMA = re.compile(
     rf"|{_START}(?<!\d[{_SPACES}])(?P<spaced>(?!0)\d{{1,3}}(?P<space>[{_SPACES}])\d{{3}}(?:(?P=space)\d{{3}})*(?:,\d+)?)"
     rf"(?![.,{_SPACES}]?\d)|{_START}\d+[.,]\d+{_END}|\d+"
 )
-_WITH_DECIMAL_POINT = {"en", "bn", "fa", "he", "hi", "ja", "kn", "ko", "te", "th", "zh"}
+_WITH_DECIMAL_POINT = {"ar", "en", "bn", "fa", "he", "hi", "ja", "kn", "ko", "te", "th", "zh"}
 
 
 def spell_numbers(text: str, language: str) -> str:
     """`text` with numbers in words of `language`, a code such as `en`, `fr-fr` or `pt-br`.
 
-    In English and some languages of Asia, a full stop is the decimal separator, and commas separate groups of three
-    digits: `1,000.5`. In others, a comma is the decimal separator, and full stops or spaces separate groups: `1.000,5`
-    or `1 000,5`; a full stop before fewer or more than three digits is a decimal separator too. In dates and other
-    chains of digits, such as `24.12.2025`, each number is read by itself.
+    In English, Arabic and some languages of Asia, a full stop is the decimal separator, and commas separate groups of
+    three digits: `1,000.5`. In others, a comma is the decimal separator, and full stops or spaces separate groups:
+    `1.000,5` or `1 000,5`; a full stop before fewer or more than three digits is a decimal separator too. In dates and
+    other chains of digits, such as `24.12.2025`, each number is read by itself.
 
     Numbers of languages that num2words does not know, and of more than 15 digits, are not changed.
     """
     base = re.split("[-_]", language)[0]
     names = (language.replace("-", "_"), language, base)
-    has_point = base in _WITH_DECIMAL_POINT
 
-    def words(match: re.Match[str]) -> str:
-        if len(re.sub(r"\D", "", match[0])) > _MOST_DIGITS:
-            return match[0]
-        number = _number(match)
+    def words(digits: str) -> str | None:
+        if len(digits.replace(".", "")) > _MOST_DIGITS:
+            return None
+        number = float(digits) if "." in digits else int(digits)
         for name in names:
             for code in (name, re.sub("_([a-z]+)$", lambda part: f"_{part[1].upper()}", name)):
                 try:
                     return str(num2words(number, lang=code))
                 except NotImplementedError:
                     continue
-        return match[0]
+        return None
 
-    return (_DECIMAL_POINT if has_point else _DECIMAL_COMMA).sub(words, text)
+    return replace_numbers(text, language, words)
 
 
-def _number(match: re.Match[str]) -> int | float:
-    """The value of a match of `_DECIMAL_POINT` or `_DECIMAL_COMMA`."""
+def replace_numbers(text: str, language: str, words: Callable[[str], str | None]) -> str:
+    """`text` with each number replaced by `words(digits)`, unless that is `None`.
+
+    `digits` contains no separators of groups, and a full stop before decimals. The separators are those of `language`,
+    as in `spell_numbers`.
+    """
+    has_point = re.split("[-_]", language)[0] in _WITH_DECIMAL_POINT
+
+    def replace(match: re.Match[str]) -> str:
+        found = words(_digits(match))
+        return match[0] if found is None else found
+
+    return (_DECIMAL_POINT if has_point else _DECIMAL_COMMA).sub(replace, text)
+
+
+def _digits(match: re.Match[str]) -> str:
+    """The digits of a match of `_DECIMAL_POINT` or `_DECIMAL_COMMA`, with a full stop before decimals."""
     written, found = match[0], match.groupdict()
     if found["grouped"]:
         written = written.replace("," if match.re is _DECIMAL_POINT else ".", "")
     elif found.get("spaced"):
         written = written.replace(found["space"], "")
-    written = written.replace(",", ".")
-    return float(written) if "." in written else int(written)
+    return written.replace(",", ".")
