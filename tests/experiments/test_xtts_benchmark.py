@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import timing, xtts as benchmark
-from jaxvoice.models.xtts import GPTConfig
 from tests.models.xtts.small import SMALL
 
 # The text ids that the benchmark draws, and a text of a few tokens.
@@ -28,6 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(timing, name, value)
 
 
+@pytest.mark.slow
 def test_codes_and_their_vectors_equal_those_of_torch() -> None:
     calls = benchmark.codes_calls(SHORT, CONFIG)
     ours, theirs = (call() for call in calls.values())
@@ -58,11 +58,5 @@ def test_bytes_of_a_code_are_those_of_the_weights_that_it_needs() -> None:
     modules = (model.gpt, model.final_norm, model.mel_head)
     weights = sum(weight.numel() for module in modules for weight in module.parameters())
     assert benchmark.bytes_per_code(CONFIG) == 4 * weights
-    assert (
-        benchmark.bytes_per_code(
-            dataclasses.replace(
-                SMALL, gpt=GPTConfig(), dvae=benchmark.XTTSConfig().dvae, decoder=benchmark.XTTSConfig().decoder
-            )
-        )
-        == 1_515_851_784
-    )
+    # 378 million weights, by the counts of the release.
+    assert benchmark.bytes_per_code(benchmark.XTTSConfig()) == pytest.approx(1.51e9, rel=0.005)
