@@ -7,6 +7,8 @@ it. It contains its running statistics, so that they do not change, and an embed
 batch. And the gradient passes through it to its input: without this, the loss has a value, but trains nothing.
 """
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -109,3 +111,22 @@ def with_gradient(function: Any, x: Float[Array, "*shape"]) -> tuple[Float[Array
     loss, gradient = jax.lax.stop_gradient((loss, gradient))
     zero = x - jax.lax.stop_gradient(x)
     return loss + jnp.sum(zero * gradient), jax.lax.stop_gradient(others), jnp.sqrt(jnp.sum(jnp.square(gradient)))
+
+
+def gradient_warnings(metrics: Mapping[str, float]) -> list[str]:
+    """A warning for each loss whose gradient at the generated samples is zero or not finite, so that it trains nothing.
+
+    The speaker consistency loss of a batch in which all recorded segments are silent is zero, without a warning.
+
+    **Arguments:** `metrics`, the logged values of a step, with `speaker_gradient` and `mel_gradient`, the norms of
+    `with_gradient`, and `compared_segments`, the number of segments that are `audible`.
+    """
+    names = {"speaker_gradient": "speaker consistency loss", "mel_gradient": "mel loss"}
+    if metrics.get("compared_segments") == 0 and metrics.get("speaker_gradient") == 0:
+        del names["speaker_gradient"]
+    return [
+        f"the norm of the gradient of the {loss} at the generated samples is {metrics[name]}, so the loss does "
+        "not train the decoder."
+        for name, loss in names.items()
+        if name in metrics and (metrics[name] == 0 or not math.isfinite(metrics[name]))
+    ]

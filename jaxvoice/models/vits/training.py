@@ -1,7 +1,6 @@
 """The `Task` that trains VITS and YourTTS."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from jaxvoice.data.batches import ColumnBatch
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import speaker_encoder as speaker_encoders
 from jaxvoice.models.speaker_encoder import SpeakerNetwork
-from jaxvoice.models.speaker_encoder.consistency import check_encoder
+from jaxvoice.models.speaker_encoder.consistency import check_encoder, gradient_warnings
 from jaxvoice.models.vits.config import VITSConfig
 from jaxvoice.models.vits.discriminators import VITSDiscriminators
 from jaxvoice.models.vits.family import FAMILY
@@ -256,19 +255,8 @@ class VITSTask(Task):
         return guarded(after.finite, new, state), after.metrics
 
     def warnings(self, metrics: Mapping[str, float]) -> list[str]:
-        """A loss whose gradient at the generated samples is zero or not finite, so that it trains nothing.
-
-        The speaker consistency loss of a batch in which all recorded segments are silent is zero, without a warning.
-        """
-        names = {"speaker_gradient": "speaker consistency loss", "mel_gradient": "mel loss"}
-        if metrics.get("compared_segments") == 0 and metrics.get("speaker_gradient") == 0:
-            del names["speaker_gradient"]
-        return [
-            f"the norm of the gradient of the {loss} at the generated samples is {metrics[name]}, so the loss does "
-            "not train the decoder."
-            for name, loss in names.items()
-            if name in metrics and (metrics[name] == 0 or not math.isfinite(metrics[name]))
-        ]
+        """A loss whose gradient at the generated samples is zero or not finite, so that it trains nothing."""
+        return gradient_warnings(metrics)
 
     def audio_seconds(self, batch: ColumnBatch) -> float:
         """Seconds of audio in `batch`, without padding."""
