@@ -6,8 +6,8 @@ from types import MappingProxyType
 from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, find_preset
 from jaxvoice.dsp.mel_config import PowerMelConfig
 from jaxvoice.errors import ConfigError
-from jaxvoice.models.hifigan.config import GeneratorConfig
-from jaxvoice.models.speaker_encoder.config import ResNetConfig, SpeakerEncoderConfig
+from jaxvoice.models.hifigan.config import GeneratorConfig, preset as find_vocoder
+from jaxvoice.models.speaker_encoder.config import ResNetConfig, SpeakerEncoderConfig, preset as find_speaker_encoder
 from jaxvoice.models.xtts_dvae.config import DVAE_MEL, DVAEConfig
 
 PERCEIVER_MEL = replace(DVAE_MEL, n_fft=2048)
@@ -241,6 +241,33 @@ class XTTSConfig:
         return self.dvae.mel.sample_rate
 
 
+def _tiny() -> XTTSConfig:
+    """A small model, for training on a CPU; its ids are those of a DVAE of 256 codes and a vocabulary of 256 tokens."""
+    channels, encoder = 192, find_speaker_encoder("tiny")
+    vocoder = find_vocoder("tiny").generator
+    return XTTSConfig(
+        gpt=GPTConfig(
+            layers=4,
+            channels=channels,
+            heads=4,
+            text_ids=256,
+            start_text=3,
+            audio_ids=258,
+            start_audio=256,
+            stop_audio=257,
+            max_text=202,
+            max_audio=260,
+            conditioning=ConditioningConfig(
+                blocks=2, heads=4, norm_groups=8, latents=16, perceiver_heads=4, head_channels=48
+            ),
+        ),
+        decoder=replace(vocoder, in_channels=channels, cond_channels=encoder.dim, cond_in_each_stage=True),
+        dvae=DVAEConfig(codes=256, code_channels=64, hidden=128, blocks=2),
+        languages=("en",),
+        speaker_encoder=replace(encoder, level=None),
+    )
+
+
 PRESETS = MappingProxyType(
     {
         "v2": XTTSConfig(),
@@ -255,9 +282,10 @@ PRESETS = MappingProxyType(
             dvae=DVAEConfig(codes=8192),
             languages=(*("en", "es", "fr", "de", "it", "pt", "pl", "tr", "ru", "nl", "cs", "ar", "zh-cn", "ja"),),
         ),
+        "tiny": _tiny(),
     }
 )
-"""The configurations of the releases."""
+"""The configurations of the releases, and a small one for training on a CPU."""
 
 
 def preset(name: str) -> XTTSConfig:

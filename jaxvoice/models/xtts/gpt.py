@@ -93,6 +93,7 @@ class GPT(Module):
         *,
         text_count: Int[Array, "*batch"] | int | None = None,
         code_count: Int[Array, "*batch"] | int | None = None,
+        conditioning_count: Int[Array, "*batch"] | int | None = None,
         inference: bool = False,
         key: PRNGKeyArray | None = None,
     ) -> Logits:
@@ -103,12 +104,14 @@ class GPT(Module):
         - `conditioning`: the vectors of references, of `condition`.
         - `text`: text tokens with `start_text` before them and `stop_text` after them.
         - `codes`: codes with `start_audio` before them; the rest is padding.
-        - `text_count`, `code_count`: the number of leading positions to which later ones attend, by default all.
+        - `text_count`, `code_count`, `conditioning_count`: the number of leading positions of each part to which later
+            ones attend, by default all.
         - `inference`, `key`: dropout is applied with `key` unless `inference`.
 
         **Raises:** `ShapeError` for more tokens or codes than positions.
         """
-        vectors, lengths = self._hidden(conditioning, text, codes, text_count, code_count, inference, key)
+        counts = conditioning_count, text_count, code_count
+        vectors, lengths = self._hidden(conditioning, text, codes, counts, inference, key)
         after = self.final_norm(vectors[..., lengths[0] :, :])
         return Logits(self.text_head(after[..., : lengths[1], :]), self.mel_head(after[..., lengths[1] :, :]))
 
@@ -143,7 +146,7 @@ class GPT(Module):
         """
         start = jnp.full((*codes.shape[:-1], 1), self.config.start_audio, codes.dtype)
         inputs = jnp.concatenate([start, codes[..., :-1]], axis=-1)
-        vectors, lengths = self._hidden(conditioning, text, inputs, text_count, None, True, None)
+        vectors, lengths = self._hidden(conditioning, text, inputs, (None, text_count, None), True, None)
         return self.final_norm(vectors[..., sum(lengths) :, :])
 
     @operation
@@ -207,8 +210,7 @@ class GPT(Module):
         conditioning: Float[Array, "*batch vectors channels"],
         text: Int[Array, "*batch tokens"],
         codes: Int[Array, "*batch codes"],
-        text_count: Int[Array, "*batch"] | int | None,
-        code_count: Int[Array, "*batch"] | int | None,
+        counts: tuple[Int[Array, "*batch"] | int | None, ...],
         inference: bool,
         key: PRNGKeyArray | None,
     ) -> tuple[Float[Array, "*batch positions channels"], tuple[int, int]]:
@@ -217,14 +219,13 @@ class GPT(Module):
         dtype = conditioning.dtype
         parts = [conditioning, self._embed_text(text).astype(dtype), audio.astype(dtype)]
         mask = None
-        if text_count is not None or code_count is not None:
-            batch = text.shape[:-1]
-            counts = (
-                (text_count, text.shape[-1]),
-                (code_count, codes.shape[-1]),
-            )
-            masks = [length_mask(size if count is None else count, size, batch=batch) for count, size in counts]
-            mask = jnp.concatenate([jnp.ones(conditioning.shape[:-1], bool), *masks], axis=-1)
+        if any(count is not None for count in counts):
+            sizes = (conditioning.shape[-2], text.shape[-1], codes.shape[-1])
+            masks = [
+                length_mask(size if count is None else count, size, batch=text.shape[:-1])
+                for count, size in zip(counts, sizes, strict=True)
+            ]
+            mask = jnp.concatenate(masks, axis=-1)
         vectors = self.gpt(jnp.concatenate(parts, axis=-2), mask=mask, inference=inference, key=key)
         return vectors, (conditioning.shape[-2], text.shape[-1])
 
@@ -289,9 +290,14 @@ def training_targets(
     return Targets(tokens, text_targets, text_count + 1, inputs, code_targets, code_count + stops)
 
 
-def masked_cross_entropy(logits: Float[Array, "*shape ids"], targets: Int[Array, "*shape"]) -> Float[Array, ""]:
-    """The mean cross-entropy in float32 over positions whose target is not negative; 0 without such positions."""
+def summed_cross_entropy(logits: Float[Array, "*shape ids"], targets: Int[Array, "*shape"]) -> Float[Array, ""]:
+    """The sum of the cross-entropy in float32 over positions whose target is not negative."""
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     chosen = jnp.take_along_axis(log_probabilities, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
-    valid = targets >= 0
-    return -jnp.sum(jnp.where(valid, chosen, 0.0)) / jnp.maximum(jnp.sum(valid), 1).astype(jnp.float32)
+    return -jnp.sum(jnp.where(targets >= 0, chosen, 0.0))
+
+
+def masked_cross_entropy(logits: Float[Array, "*shape ids"], targets: Int[Array, "*shape"]) -> Float[Array, ""]:
+    """The mean cross-entropy in float32 over positions whose target is not negative; 0 without such positions."""
+    count = jnp.maximum(jnp.sum(targets >= 0), 1).astype(jnp.float32)
+    return summed_cross_entropy(logits, targets) / count
