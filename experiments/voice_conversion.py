@@ -98,3 +98,22 @@ def hold_out(corpus: Corpus, per_speaker: int | None) -> tuple[Corpus, Corpus]:
     train = tuple(item for item in corpus.utterances if item.id not in held_out)
     valid = tuple(item for item in corpus.utterances if item.id in held_out)
     return replace(corpus, utterances=train), replace(corpus, utterances=valid)
+
+
+def with_languages(corpus: Corpus, languages: Collection[str], default: str) -> Corpus:
+    """`corpus` with `default`, the value of `--language`, for utterances without a language.
+
+    **Raises:** `ConfigError` if `languages`, those of the model, do not contain `default`, and `DataError` if they do
+    not contain another language of the corpus.
+    """
+    utterances = []
+    for one in corpus.utterances:
+        if not one.language and default not in languages:
+            raise ConfigError(f"--language is {default!r}; {suggest_names(default, languages)}")
+        if one.language and one.language not in languages:
+            raise DataError(
+                f"The language of the utterance {one.id!r} is {one.language!r}; the model has "
+                f"{', '.join(map(repr, languages))}. Correct the corpus, or pass all languages with --model.languages."
+            )
+        utterances.append(replace(one, language=one.language or default))
+    return replace(corpus, utterances=tuple(utterances))

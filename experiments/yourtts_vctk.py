@@ -31,7 +31,6 @@ from jaxtyping import Float32
 from experiments import common, speaker_encoder as encoder_experiment, vits, voice_conversion
 from experiments.common import Loop
 from experiments.vits_ljspeech import tiny_optimizer
-from jaxvoice.config import suggest_names
 from jaxvoice.data import Corpus, Store, find_corpus
 from jaxvoice.data.utterances import rows_of_speakers
 from jaxvoice.data.weighted_buckets import Attribute
@@ -140,28 +139,9 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus, tuple[str, ..
     both = sorted(set(experiment.adapted) & set(unseen))
     if both:
         raise ConfigError(f"--adapted contains {both[0]!r}, which is held out (--unseen). Choose other speakers.")
-    corpus = with_languages(corpus, experiment)
+    corpus = voice_conversion.with_languages(corpus, experiment.training.model.languages, experiment.language)
     corpus = vits.checked(corpus, experiment, shortest=MIN_SECONDS)
     return *voice_conversion.without_speakers(corpus, unseen), unseen
-
-
-def with_languages(corpus: Corpus, experiment: Experiment) -> Corpus:
-    """`corpus` with `--language` for utterances without a language.
-
-    **Raises:** `ConfigError` if the model does not have `--language`, and `DataError` if it does not have another
-    language of the corpus.
-    """
-    languages, utterances = experiment.training.model.languages, []
-    for one in corpus.utterances:
-        if not one.language and experiment.language not in languages:
-            raise ConfigError(f"--language is {experiment.language!r}; {suggest_names(experiment.language, languages)}")
-        if one.language and one.language not in languages:
-            raise DataError(
-                f"The language of the utterance {one.id!r} is {one.language!r}; the model has "
-                f"{', '.join(map(repr, languages))}. Correct the corpus, or pass all languages with --model.languages."
-            )
-        utterances.append(replace(one, language=one.language or experiment.language))
-    return replace(corpus, utterances=tuple(utterances))
 
 
 def small_encoder_folder(experiment: Experiment) -> RunFolder:

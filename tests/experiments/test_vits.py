@@ -200,7 +200,8 @@ def test_languages_of_the_corpus_are_checked_before_recordings_are_decoded(tones
     given = small(yourtts_vctk.default_experiment("tiny"), MODEL, tones, tmp_path / "run")
     utterances = [Utterance(f"u{i}", tmp_path / "missing.wav", speaker="a", language="en-us" * i) for i in range(2)]
     with pytest.raises(DataError, match=r"'u1' is 'en-us'; the model has 'en'\. .* --model\.languages"):
-        yourtts_vctk.with_languages(Corpus("filelist", tmp_path, tuple(utterances)), given)
+        corpus = Corpus("filelist", tmp_path, tuple(utterances))
+        voice_conversion.with_languages(corpus, given.training.model.languages, given.language)
 
 
 @pytest.mark.parametrize(
