@@ -28,7 +28,10 @@ _OF_ALL_LANGUAGES = str.maketrans(_INVISIBLE | _BRACKETS)
 _ARABIC_SEPARATORS = str.maketrans("٫٬", ".,")
 _SPACES = re.compile(r"\s+")
 _BEFORE_MARK = re.compile(r"\s+(?=[,.;:!?](?:\s|$))")
-_PARTS = r"\d[\d.,\u00a0\u2009\u202f]*\d|\d"
+# From the start of a run of digits and separators to its end, so that long runs take linear time.
+_NO_BREAK = "\u00a0\u2009\u202f"  # the no-break, the thin and the narrow no-break space
+_START = rf"(?<![\d.,])(?<!\d[{_NO_BREAK}])"
+_PARTS = rf"\d[\d.,{_NO_BREAK}]*+"
 _MINUS = re.compile(r"(?<![^\s(])[-−](?=\d)")
 _RANGE = re.compile(r"(?<![\d.,-])(\d{1,4})[-–](\d{1,4})(?![\d.,]*\d|-)")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[-–:/](?=\d)")
@@ -168,7 +171,7 @@ def _expand_money(text: str, language: str, table: LanguageTable) -> str:
     """Write the amounts of money of `text` in words."""
     signs = "|".join(re.escape(sign) for sign in sorted(table.money, key=len, reverse=True))
     pattern = re.compile(
-        rf"(?P<minus>(?<![^\s(])[-−])?(?:(?P<sign>{signs})\s?(?P<amount>{_PARTS})|(?<![\d.,])(?P<first>{_PARTS})\s?"
+        rf"(?P<minus>(?<![^\s(])[-−])?(?:(?P<sign>{signs})\s?(?P<amount>{_PARTS})|{_START}(?P<first>{_PARTS})\s?"
         rf"(?P<after>{signs}))"
     )
 
@@ -177,7 +180,7 @@ def _expand_money(text: str, language: str, table: LanguageTable) -> str:
         written = match["amount"] or match["first"]
         amounts: list[str] = []
         rest = replace_numbers(written, language, lambda digits: amounts.append(digits) or "\0")
-        if rest.strip(".,") != "\0":  # several numbers, such as a list
+        if rest.strip(f".,{_NO_BREAK}") != "\0":  # several numbers, such as a list
             return match[0]
         words = _money(amounts[0], units, subunits.strip(), language, table.cents)
         minus = f"{table.minus} " if match["minus"] else ""
@@ -203,13 +206,13 @@ def _expand_counted(text: str, signs: str, noun: str, language: str, *, first: b
     def replace(match: re.Match[str]) -> str:
         amounts: list[str] = []
         rest = replace_numbers(match[1], language, lambda digits: amounts.append(digits) or "\0")
-        if rest != "\0":
+        if rest.strip(_NO_BREAK) != "\0":
             return match[0]
         if first:
             return _set_off(forms[0] + _space(language) + number_words(amounts[0], language), match, language)
         return _set_off(_counted(amounts[0], noun, language), match, language)
 
-    text = re.sub(rf"(?<![\d.,])({_PARTS})\s?[{signs}]", replace, text)
+    text = re.sub(rf"{_START}({_PARTS})\s?[{signs}]", replace, text)
     # "%5" in Turkish
     return re.sub(rf"[{signs}](?=\d)", f"{forms[0]} ", text) if first else text
 

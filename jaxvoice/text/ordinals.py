@@ -44,7 +44,11 @@ def expand_ordinals(text: str, language: str) -> str:
 
 
 def _ordinal(match: re.Match[str], language: str) -> str:
-    return str(num2words(int(match["number"]), lang=language, to="ordinal"))
+    number = int(match["number"])
+    try:
+        return str(num2words(number, lang=language, to="ordinal"))
+    except (IndexError, KeyError):  # 0 in Polish, 100 in Korean
+        return str(num2words(number, lang=language))
 
 
 def _romance(match: re.Match[str], language: str) -> str:
@@ -110,10 +114,8 @@ def _polish_year(match: re.Match[str], language: str) -> str:
 
 
 def _korean(match: re.Match[str], language: str) -> str:
-    try:
-        return _ordinal(match, language)
-    except KeyError:  # multiples of ten
-        return f"{num2words(int(match['number']), lang=language)} 번째"
+    words = _ordinal(match, language)
+    return words if words.endswith("번째") else f"{words} 번째"
 
 
 def _with(ending: str) -> re.Pattern[str]:

@@ -2,10 +2,12 @@
 
 import functools
 import importlib
+import threading
 from typing import Any
 
 from jaxvoice.errors import MissingExtraError
 
+_LOCK = threading.Lock()
 _EXTRAS = {"zh": ("chinese", "pypinyin"), "ja": ("japanese", "cutlet"), "ko": ("korean", "hangul_romanize")}
 
 
@@ -24,7 +26,8 @@ def romanize(text: str, language: str) -> str:
     if language == "zh":
         syllables = converter(text, style=importlib.import_module("pypinyin").Style.TONE3, **_PINYIN)
         return "".join(syllable for (syllable, *_) in syllables)
-    return str(converter(text)).lower()
+    with _LOCK:  # the dictionaries of Japanese are not safe for threads
+        return str(converter(text)).lower()
 
 
 _PINYIN = {"heteronym": False, "neutral_tone_with_five": True}

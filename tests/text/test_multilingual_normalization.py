@@ -2,8 +2,11 @@
 
 # ruff: noqa: RUF001 - the texts are in several scripts.
 
+import random
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -106,7 +109,7 @@ def test_chinese_years_are_read_digit_by_digit():
         ("cs", "dne 3. května", "dne třetího května"),
         ("cs", "21. století", "dvacátý první století"),
         ("hu", "a 3. fejezet", "a harmadik fejezet"),
-        ("ko", "3번째", "세 번째"),
+        ("ko", "3번째, 20번째, 100번째", "세 번째, 스물 번째, 백 번째"),
     ],
 )
 def test_ordinals(language, text, expected):
@@ -125,6 +128,8 @@ def test_ordinals(language, text, expected):
         ("de", "1.000 $", "eintausend dollar"),
         ("de", "-5 €", "minus fünf euro"),
         ("de", "0,50 €", "fünfzig cent"),
+        ("fr", "1\u202f000\u00a0€", "mille euros"),
+        ("de", "5 €.", "fünf euro."),
         ("it", "2 £", "due sterline"),
         ("pt", "£2", "duas libras"),
         ("pt", "R$ 5,00", "cinco reais"),
@@ -219,6 +224,24 @@ def test_all_entries_of_the_tables_are_read(language):
         before = {"####": "1990 ", "#": "20 "}.get("#" * (len(key) - len(key.lstrip("#"))), "")
         after = {"#": " 5", "^": " Abc"}.get(key[-1], " abc")
         assert words in normalize_multilingual(before + key.strip("#^") + after, language), key
+
+
+@pytest.mark.parametrize("language", sorted(TABLES))
+def test_any_text_is_read(language):
+    rng = random.Random(language)
+    characters = "aB zZ 0123 456789 .,:;-–/%°$€£'\"()[]éßДया年가٣٫ \n\u00a0&@#+=²½① № z.B. Dr. usw. 1. 0. 20번째 3-й"
+    for _ in range(150):
+        text = "".join(rng.choice(characters) for _ in range(rng.randint(0, 40)))
+        read = normalize_multilingual(text, language)
+        assert read == read.strip() and "  " not in read and not re.search("[0-9$€£%]", read), text
+
+
+@pytest.mark.parametrize("run", ["1\u00a0", "1.", "1,", "1-", "€", "1€", "usw. ", " ", "1.111", "3. "])
+def test_repetition_takes_linear_time(run):
+    """Linear time is below a second of processor time; quadratic backtracking takes over ten."""
+    start = time.process_time()
+    assert normalize_multilingual(run * 12_000 + "a", "de").endswith("a")
+    assert time.process_time() - start < 4
 
 
 def test_modules_of_text_do_not_import_jax():

@@ -57,8 +57,9 @@ def test_pieces_end_at_the_largest_boundary():
 
 
 @pytest.mark.parametrize("run", [".", '."', "\n", " \n", "a.", "字"])
-def test_long_runs_take_linear_time(run):
+def test_repetition_takes_linear_time(run):
+    """Linear time is below a second of processor time; quadratic backtracking takes over ten."""
     text = 20_000 * run
     start = time.process_time()
     assert "".join(pack(text, "en", lambda piece: len(piece) <= 100)) == text.strip()
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 4

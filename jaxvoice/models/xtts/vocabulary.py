@@ -55,7 +55,9 @@ def parse_vocabulary(data: bytes, where: str) -> Mapping[str, int]:
             _refuse(where, f"model.{name}", model[name], "null")
     if model.get("unk_token") != UNKNOWN:
         _refuse(where, "model.unk_token", model.get("unk_token"), repr(UNKNOWN))
-    return _checked_ids(model.get("vocab"), table.get("added_tokens"), where)
+    ids = _checked_ids(model.get("vocab"), table.get("added_tokens"), where)
+    _check_merges(model.get("merges"), model["vocab"], where)
+    return ids
 
 
 def _checked_ids(vocabulary: Any, added: Any, where: str) -> Mapping[str, int]:
@@ -67,8 +69,10 @@ def _checked_ids(vocabulary: Any, added: Any, where: str) -> Mapping[str, int]:
     ids = dict(vocabulary)
     for one in added:
         token, number = one["content"], one.get("id")
-        if not isinstance(token, str) or ids.setdefault(token, number) != number:
-            _refuse(where, f"the id of the added token {format_value(token)}", number, format_value(ids.get(token)))
+        if not isinstance(token, str):
+            _refuse(where, "the content of an added token", token, "text")
+        if ids.setdefault(token, number) != number:
+            _refuse(where, f"the id of the added token {format_value(token)}", number, format_value(ids[token]))
     for token, number in ids.items():
         if type(number) is not int or not 0 <= number < _MOST_IDS:
             _refuse(where, f"the id of {format_value(token)}", number, f"an integer from 0 to {_MOST_IDS - 1:,}")
@@ -81,6 +85,17 @@ def _checked_ids(vocabulary: Any, added: Any, where: str) -> Mapping[str, int]:
             f"{where} lacks the added tokens {', '.join(missing)}, which XTTS needs; use the vocab.json of the model."
         )
     return ids
+
+
+def _check_merges(merges: Any, vocabulary: Mapping[str, Any], where: str) -> None:
+    """Raise unless each merge is of two tokens that make a third; the library may panic otherwise."""
+    if not isinstance(merges, list):
+        _refuse(where, "model.merges", merges, "a list of pairs of tokens")
+    for merge in merges:
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        valid = isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) and one for one in pair)
+        if not valid or not all(token in vocabulary for token in (*pair, "".join(pair))):
+            _refuse(where, "a pair of model.merges", merge, "two tokens of model.vocab that make a third")
 
 
 def _refuse(where: str, name: str, value: Any, expected: str) -> None:

@@ -205,11 +205,16 @@ def lacking(token: str) -> dict:
         (changed_model(byte_fallback=True), "byte_fallback"),
         (changed_model(unk_token=None), "unk_token"),
         (changed_model(vocab=[1]), "model.vocab"),
-        (changed_model(merges=[["t", "q q"]]), "cannot be read by the library"),
+        *(
+            (changed_model(merges=merges), "model.merges")
+            for merges in (None, ["t"], [["t"]], [["t", ""]], [["t", "q q"]], [["t", "q"]], [{}], [[1, 2]], ["t h e"])
+        ),
+        (vocabulary(version=3.5), "cannot be read by the library"),
         (vocabulary(pre_tokenizer=None), "pre_tokenizer"),
         (vocabulary(normalizer={"type": "Lowercase"}), "normalizer"),
         (vocabulary(added_tokens=None), "added_tokens"),
         (vocabulary(added_tokens=[{"id": 0}]), "added_tokens"),
+        (vocabulary(added_tokens=[{"id": 0, "content": []}]), "content of an added token"),
         (with_ids(a=10**30), "an integer from 0"),
         (with_ids(a=-1), "an integer from 0"),
         (with_ids(a=True), "an integer from 0"),
