@@ -1,5 +1,6 @@
 """The transformer of XTTS: GPT-2 without tables of tokens and positions, with a cache of keys and values."""
 
+import math
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -16,11 +17,15 @@ from jaxvoice.nn._inputs import check_input
 
 
 class KeyValues(NamedTuple):
-    """The keys and values of all layers, for positions that were already computed and for later ones."""
+    """The keys and values of all layers, for positions that were already computed and for later ones.
 
-    keys: tuple[Float[Array, "*batch heads positions size"], ...]
+    The axis `rows` contains the heads of all elements of the batch. With an axis for the heads and others for the
+    batch, XLA copies the arrays with every code on CPUs, because it reshapes them for the products.
+    """
+
+    keys: tuple[Float[Array, "rows positions size"], ...]
     """The keys of each layer; those of later positions are arbitrary."""
-    values: tuple[Float[Array, "*batch heads positions size"], ...]
+    values: tuple[Float[Array, "rows positions size"], ...]
     """The values of each layer; those of later positions are arbitrary."""
     valid: Bool[Array, "*batch positions"]
     """True at positions that are attended to: those that were computed, without padding."""
@@ -94,22 +99,25 @@ class CausalAttention(Module):
     def extend(
         self,
         x: Float[Array, "*batch time channels"],
-        keys: Float[Array, "*batch heads positions size"],
-        values: Float[Array, "*batch heads positions size"],
+        keys: Float[Array, "rows positions size"],
+        values: Float[Array, "rows positions size"],
         start: Int[Array, ""] | int,
-        mask: Bool[Array, "*batch time positions"],
+        mask: Bool[Array, "rows time seen"],
     ) -> tuple[
-        Float[Array, "*batch time channels"],
-        Float[Array, "*batch heads positions size"],
-        Float[Array, "*batch heads positions size"],
+        Float[Array, "*batch time channels"], Float[Array, "rows positions size"], Float[Array, "rows positions size"]
     ]:
-        """The output for the positions from `start` on, and the keys and values with theirs."""
-        query, new_keys, new_values = self.split(x)
-        place = (*(0 for _ in keys.shape[:-2]), start, 0)
-        keys = lax.dynamic_update_slice(keys, new_keys.astype(keys.dtype), place)
-        values = lax.dynamic_update_slice(values, new_values.astype(values.dtype), place)
-        used = keys.astype(x.dtype), values.astype(x.dtype)
-        return self._output(query, *used, mask[..., None, :, :], inference=True, key=None), keys, values
+        """The output for the positions from `start` on, and the keys and values with theirs.
+
+        **Arguments:** `mask`, true at the keys of each query, for the first `seen` positions.
+        """
+        parts = self.split(x)
+        heads_and_time = parts[0].shape[-3:-1]
+        query, new_keys, new_values = (part.reshape(-1, *part.shape[-2:]) for part in parts)
+        keys = lax.dynamic_update_slice(keys, new_keys.astype(keys.dtype), (0, start, 0))
+        values = lax.dynamic_update_slice(values, new_values.astype(values.dtype), (0, start, 0))
+        used = (array[:, : mask.shape[-1]].astype(x.dtype) for array in (keys, values))
+        attended = attend(query, *used, mask).reshape(*x.shape[:-2], *heads_and_time, -1)
+        return self.c_proj(join_heads(attended)), keys, values
 
     def _output(self, query, keys, values, mask, *, inference: bool, key: PRNGKeyArray | None) -> Array:
         first, second = subkeys(key, 2)
@@ -203,10 +211,9 @@ class Transformer(Module):
         """A cache for the batch axes `batch` and `positions` positions, none of which is valid."""
         attention = self.h[0].attn
         size = attention.c_proj.weight.shape[0] // attention.heads
+        rows = math.prod(batch) * attention.heads
         # Arrays of their own, so that a loop updates each of them in place.
-        keys, values = (
-            tuple(jnp.zeros((*batch, attention.heads, positions, size), dtype) for _ in self.h) for _ in range(2)
-        )
+        keys, values = (tuple(jnp.zeros((rows, positions, size), dtype) for _ in self.h) for _ in range(2))
         return KeyValues(keys, values, jnp.zeros((*batch, positions), bool))
 
     @operation
@@ -223,12 +230,16 @@ class Transformer(Module):
         **Arguments:** `x`, the vectors of these positions; `cache`, in which positions before `start` are valid or
         padding; `mask`, true at positions that are no padding, by default all.
         """
-        time, positions = x.shape[-2], cache.valid.shape[-1]
+        time, heads = x.shape[-2], self.h[0].attn.heads
         given = jnp.ones(x.shape[:-1], bool) if mask is None else mask
         valid = lax.dynamic_update_slice(cache.valid, given, (*(0 for _ in x.shape[:-2]), start))
+        # Later positions need not be computed if their number is known, as at the beginning.
+        seen = start + time if isinstance(start, int) else valid.shape[-1]
         here = jnp.arange(time, dtype=jnp.int32) + jnp.asarray(start, jnp.int32)
-        causal = jnp.arange(positions, dtype=jnp.int32)[None, :] <= here[:, None]
-        allowed = jnp.logical_and(*jnp.broadcast_arrays(causal, valid[..., None, :]))
+        causal = jnp.arange(seen, dtype=jnp.int32)[None, :] <= here[:, None]
+        allowed = jnp.logical_and(*jnp.broadcast_arrays(causal, valid[..., None, :seen]))
+        allowed = jnp.broadcast_to(allowed[..., None, :, :], (*x.shape[:-2], heads, time, seen))
+        allowed = allowed.reshape(-1, time, seen)
         keys, values = [], []
         for block, old_keys, old_values in zip(self.h, cache.keys, cache.values, strict=True):
             y, new_keys, new_values = block.attn.extend(block.ln_1(x), old_keys, old_values, start, allowed)
