@@ -57,44 +57,44 @@ def split_characters(text: str) -> list[str]:
     return found
 
 
-def pack(text: str, language: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """Divide `text` into pieces for which `fits` is true, each as long as possible.
+def pack(text: str, language: str, limit: int, fits: Callable[[str], bool] | None = None) -> Iterator[str]:
+    """Divide `text` into pieces of at most `limit` characters.
 
-    Pieces end at sentence ends; a sentence that does not fit is divided at commas, then between words, then between
-    characters. Only a single character that does not fit remains. Their concatenation is `text` without the spaces at
-    the ends of the pieces.
+    A piece has as many sentences as fit. A sentence that does not fit is divided at commas, then between words, then
+    between characters, and its parts are joined to no other sentence. Only a single character that does not fit
+    remains. The concatenation of the pieces is `text` without the spaces between them.
 
-    **Arguments:** `fits`, a function that is false for all texts that contain a text for which it is false.
+    **Arguments:** `fits`, a further condition of pieces. It should be true for parts of a piece for which it is true.
     """
     splits = (lambda part: split_sentences(part, language), split_clauses, split_words, split_characters)
-    return _pack(text, splits, fits)
+    return _pack(text.strip(), splits, limit, fits or (lambda piece: True))
 
 
-def _pack(text: str, splits: tuple[Callable[[str], list[str]], ...], fits: Callable[[str], bool]) -> Iterator[str]:
+def _pack(
+    text: str, splits: tuple[Callable[[str], list[str]], ...], limit: int, fits: Callable[[str], bool]
+) -> Iterator[str]:
     parts, start = splits[0](text), 0
     while start < len(parts):
-        count = _most_parts(parts, start, fits)
+        count = _most_parts(parts, start, limit, fits)
         piece = "".join(parts[start : start + max(1, count)]).strip()
         if count or len(splits) == 1:
             yield from [piece] if piece else []
         else:
-            yield from _pack(piece, splits[1:], fits)
+            yield from _pack(piece, splits[1:], limit, fits)
         start += max(1, count)
 
 
-def _most_parts(parts: list[str], start: int, fits: Callable[[str], bool]) -> int:
-    """The largest number of `parts` from `start` on that fit together, by doubling and bisection."""
-
-    def fit(count: int) -> bool:
-        return fits("".join(parts[start : start + count]).strip())
-
-    low, high, remaining = 0, 1, len(parts) - start
-    while high <= remaining and fit(high):
-        low, high = high, 2 * high
-    high = min(high, remaining + 1)
+def _most_parts(parts: list[str], start: int, limit: int, fits: Callable[[str], bool]) -> int:
+    """The largest number of `parts` from `start` on that fit together, by bisection."""
+    count = length = 0
+    while start + count < len(parts) and length + len(parts[start + count].rstrip()) <= limit:
+        length, count = length + len(parts[start + count]), count + 1
+    low, high = 0, count + 1
+    middle = count
     while high - low > 1:
+        fitting = fits("".join(parts[start : start + middle]).strip())
+        low, high = (middle, high) if fitting else (low, middle)
         middle = (low + high) // 2
-        low, high = (middle, high) if fit(middle) else (low, middle)
     return low
 
 

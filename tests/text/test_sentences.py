@@ -43,17 +43,29 @@ def test_pieces_keep_the_text_and_the_limit(language, limit):
     rng = random.Random(limit)
     for _ in range(40):
         text = "".join(rng.choice("ab1 ab1 Dr. ,.!? \n—。，”\"'ñ字") for _ in range(rng.randint(0, 300)))
-        pieces = list(pack(text, language, lambda piece: len(piece) <= limit))
+        pieces = list(pack(text, language, limit))
         assert all(0 < len(piece) <= limit and piece == piece.strip() for piece in pieces)
         assert "".join("".join(pieces).split()) == "".join(text.split())
 
 
 def test_pieces_end_at_the_largest_boundary():
     text = "One two three. Four five, six seven. Eight."
-    assert list(pack(text, "en", lambda piece: len(piece) < 30)) == ["One two three.", "Four five, six seven. Eight."]
-    assert list(pack(text, "en", lambda piece: len(piece) < 12)) == [
+    assert list(pack(text, "en", 29)) == ["One two three.", "Four five, six seven. Eight."]
+    assert list(pack(text, "en", 11)) == [
         *("One two", "three.", "Four five,", "six seven.", "Eight."),
     ]
+
+
+def test_pieces_fulfil_the_condition():
+    text = "One two. Three four, five. Six"
+    assert list(pack(text, "en", 100, lambda piece: len(piece.split()) < 3)) == [
+        "One two.",
+        "Three four,",
+        "five.",
+        "Six",
+    ]
+    asked = []
+    assert list(pack(text, "en", 100, lambda piece: not asked.append(piece))) == [text] == asked
 
 
 @pytest.mark.parametrize("run", [".", '."', "\n", " \n", "a.", "字"])
@@ -61,5 +73,5 @@ def test_repetition_takes_linear_time(run):
     """Linear time is below a second of processor time; quadratic backtracking takes over ten."""
     text = 20_000 * run
     start = time.process_time()
-    assert "".join(pack(text, "en", lambda piece: len(piece) <= 100)) == text.strip()
+    assert "".join(pack(text, "en", 100)) == text.strip()
     assert time.process_time() - start < 4

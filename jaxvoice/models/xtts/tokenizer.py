@@ -33,6 +33,7 @@ CHARACTER_LIMITS: Mapping[str, int] = MappingProxyType(
 )
 """The most characters of a piece of `Tokenizer.split`, by language; all but Hindi as in the release."""
 _OTHER_LIMIT = 200
+_MOST_CHARACTERS = 50  # of a token; longer texts are not cleaned to count their tokens
 _MOST_SHOWN = 5
 # Marks that a vocabulary may lack, and what they become then.
 _MARKS = (
@@ -167,6 +168,11 @@ class Tokenizer:
         the language.
         """
         code = self.language(language)
+        if len(" ".join(text.split())) > _MOST_CHARACTERS * self.max_text:
+            raise TextError(
+                f"the text {text[:40]!r} has {len(text):,} characters, too many for {self.max_text} tokens. Divide it "
+                "into sentences, for example with Tokenizer.split."
+            )
         cleaned = self.clean(text, code)
         if not _has_words(cleaned):
             raise TextError(f"the text {text[:40]!r} contains nothing to read; it should contain a word.")
@@ -201,7 +207,7 @@ class Tokenizer:
 
         pieces: list[str] = []
         marks = ""
-        for piece in pack(text, base, lambda part: len(part) <= limit and readable(part)):
+        for piece in pack(text, base, limit, readable):
             if _has_words(cleaned(piece)):
                 joined = f"{marks} {piece}"
                 pieces.append(joined if marks and readable(joined) else piece)

@@ -126,6 +126,8 @@ def test_too_many_tokens_are_an_error_with_their_number():
     assert len(TOKENIZER.encode(text, "de")) == 400
     with pytest.raises(TextError, match="has 402 tokens; the model reads fewer than 402"):
         TOKENIZER.encode(text + "b", "de")
+    with pytest.raises(TextError, match="has 201,000 characters, too many for 402 tokens"):
+        TOKENIZER.encode(500 * (text + "bb"), "de")
     with pytest.raises(TextError, match="has 400 tokens; the model reads fewer than 400"):
         Tokenizer(TOKENIZER.vocabulary, max_text=400).encode(text, "de")
 
