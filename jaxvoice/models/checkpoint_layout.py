@@ -60,6 +60,18 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
+class InnerModel:
+    """A model in a released checkpoint, which becomes a model folder inside that of the checkpoint."""
+
+    path: Path
+    """Its weight file."""
+    family: str
+    """The name of its family."""
+    part: str | None = None
+    """Its part of the file, as in `ImportOptions`."""
+
+
+@dataclass(frozen=True)
 class ImportPlan:
     """The planned result of an import."""
 
@@ -87,6 +99,8 @@ class ImportPlan:
     """A sentence for each pattern that had no effect. Other remarks for the user may follow."""
     side_files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents of other files for the model folder, by name, such as a vocabulary or a table of speakers."""
+    inside: Mapping[str, InnerModel] = field(default_factory=dict)
+    """Other models of the checkpoint, by the names of their folders inside the model folder."""
     contents: Mapping[str, str] = field(default_factory=dict)
     """Descriptions of what was found beside the weights, such as names of speakers, for the summary of the import.
     Their names have at most eight letters."""
@@ -183,6 +197,10 @@ class CheckpointLayout(abc.ABC):
 
         **Raises:** `CheckpointError` for a file in `beside` that describes another model.
         """
+        return {}
+
+    def released_models(self, config: Any, folder: Path) -> dict[str, Path]:
+        """The model folders inside the model folder `folder` that exports write beside the weights, by file name."""
         return {}
 
     def expresses(self, config: Any) -> bool:

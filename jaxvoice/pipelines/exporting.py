@@ -92,6 +92,10 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
         specs = {name: Spec(info.shape, info.dtype) for name, info in tensors.infos().items()}
         plan = exporter.plan_export(config, layout, specs, str(weights))
         others = exporter.released_files(config, folder, to.parent)
+        inside = exporter.released_models(config, folder)
+        for name in inside:
+            if os.path.lexists(to.parent / name):
+                raise CheckpointError(f"{to.parent / name} exists; export to another folder.")
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
@@ -99,13 +103,19 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
                 f"{to} cannot be written ({failure.strerror or failure}); choose another place."
             ) from failure
         _write(to, format, layout, plan, tensors)
+    written = [to]
     try:
-        _write_config(to.parent / exporter.config_file, to, family, exporter, config, about.get("info"))
         for name, content in others.items():
             with atomic_write(to.parent / name) as output:
                 output.write(content)
+            written.append(to.parent / name)
+        for name, inner in inside.items():
+            export_model(inner, to.parent / name)
+            written.append(to.parent / name)
+        _write_config(to.parent / exporter.config_file, to, family, exporter, config, about.get("info"))
     except JaxvoiceError:
-        to.unlink()
+        for path in written:
+            path.unlink()
         raise
     for note in exporter.export_notes(plan):
         print_message("warning", note)

@@ -134,6 +134,8 @@ def import_model(
             for name, content in found.side_files.items():
                 with atomic_write(folder / name) as file:
                     file.write(content)
+            for name, inner in found.inside.items():
+                import_model(inner.path, folder / name, family=inner.family, part=inner.part, inert=inert)
             trained = None
             if beside:
                 trained = _import_training(Path(beside), layout, found, folder, tables, inert)

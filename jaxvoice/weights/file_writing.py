@@ -70,6 +70,23 @@ def write_safetensors(
     **Raises:** `CheckpointError` for a dtype or a name that the format does not support, or if `path` cannot be
     written; `ValueError` if a tensor does not match `specs`.
     """
+    with atomic_write(path) as file:
+        _write_safetensors(file, specs, tensors, metadata)
+
+
+def safetensors_bytes(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> bytes:
+    """The bytes of the file that `write_safetensors` writes for `arrays`. Raises as it does."""
+    file = io.BytesIO()
+    _write_safetensors(file, {name: (array.shape, array.dtype) for name, array in arrays.items()}, arrays.items())
+    return file.getvalue()
+
+
+def _write_safetensors(
+    file: BinaryIO,
+    specs: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+    tensors: Iterable[tuple[str, Shaped[np.ndarray, "..."]]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, (shape, dtype) in specs.items():
@@ -85,15 +102,14 @@ def write_safetensors(
         header[name] = {"dtype": _DTYPE_NAMES[dtype.name], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with atomic_write(path) as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for (name, (shape, dtype)), (given, array) in zip(specs.items(), tensors, strict=True):
-            if (given, array.shape, array.dtype) != (name, tuple(shape), dtype):
-                raise ValueError(
-                    f"the tensor is {given} {array.shape} {array.dtype}; it should be {name} {tuple(shape)} {dtype}."
-                )
-            little = dtype.newbyteorder("<") if dtype.kind in "iufc" else dtype
-            file.write(np.ascontiguousarray(array, little).reshape(-1).view(np.uint8).data)
+    file.write(struct.pack("<Q", len(text)) + text)
+    for (name, (shape, dtype)), (given, array) in zip(specs.items(), tensors, strict=True):
+        if (given, array.shape, array.dtype) != (name, tuple(shape), dtype):
+            raise ValueError(
+                f"the tensor is {given} {array.shape} {array.dtype}; it should be {name} {tuple(shape)} {dtype}."
+            )
+        little = dtype.newbyteorder("<") if dtype.kind in "iufc" else dtype
+        file.write(np.ascontiguousarray(array, little).reshape(-1).view(np.uint8).data)
 
 
 def _is_unicode(name: str) -> bool:
@@ -124,18 +140,30 @@ def write_torch(path: Path, content: Any, *, entries: Mapping[str, str] | None =
 
     Format: pytorch/pytorch `torch/csrc/jit/docs/serialization.md`, `torch/serialization.py`.
     """
+    with atomic_write(path) as file:
+        _write_zip(file, path.name, content, entries or {})
+
+
+def torch_bytes(content: Any, name: str) -> bytes:
+    """The bytes of the file `name` that `write_torch` writes for `content`. Raises as it does."""
+    file = io.BytesIO()
+    _write_zip(file, name, content, {})
+    return file.getvalue()
+
+
+def _write_zip(file: BinaryIO, name: str, content: Any, entries: Mapping[str, str]) -> None:
     pickle = _PickleWriter()
     pickle.write(content)
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        stem = path.name.partition(".")[0] or "archive"
+    with zipfile.ZipFile(file, "w") as archive:
+        stem = name.partition(".")[0] or "archive"
         _add_entry(archive, f"{stem}/data.pkl", pickle.buffer.getvalue())
         _add_entry(archive, f"{stem}/byteorder", b"little")
         for key, array in enumerate(pickle.arrays):
             little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
             _add_entry(archive, f"{stem}/data/{key}", little.reshape(-1).view(np.uint8).data)
         _add_entry(archive, f"{stem}/version", b"3\n")
-        for name, text in (entries or {}).items():
-            _add_entry(archive, f"{stem}/{name}", text.encode())
+        for entry, text in entries.items():
+            _add_entry(archive, f"{stem}/{entry}", text.encode())
 
 
 def _add_entry(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:

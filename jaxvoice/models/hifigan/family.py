@@ -36,6 +36,7 @@ from jaxvoice.models.hifigan.related_vocoders import (
     contains_other_parts,
     is_inside_hifivc,
     is_inside_vits,
+    is_inside_xtts,
     relative_of,
 )
 from jaxvoice.models.hifigan.weights import (
@@ -97,11 +98,12 @@ class HiFiGANLayout(CheckpointLayout):
 
     def recognises(self, checkpoint: Checkpoint) -> bool:
         """Whether there is a generator, below any prefix or in the code of a frozen archive, except those of HiFi-VC
-        and of a complete VITS."""
-        return self.contains(checkpoint) and not is_inside_vits(checkpoint.archive.tensors)
+        and of a complete VITS or XTTS."""
+        names = checkpoint.archive.tensors
+        return self.contains(checkpoint) and not is_inside_vits(names) and not is_inside_xtts(names)
 
     def contains(self, checkpoint: Checkpoint) -> bool:
-        """Whether there is a generator, also as a part of a VITS, except that of HiFi-VC."""
+        """Whether there is a generator, also as a part of a VITS or XTTS, except that of HiFi-VC."""
         archive = checkpoint.archive
         if generators_in(archive.tensors):
             return not is_inside_hifivc(archive.tensors)

@@ -75,6 +75,13 @@ def is_inside_vits(names: Iterable[str]) -> bool:
     )
 
 
+def is_inside_xtts(names: Iterable[str]) -> bool:
+    """Whether `names` contain those of a complete XTTS: its language model, and its decoder."""
+    marks = ("gpt.mel_embedding.weight", "hifigan_decoder.waveform_decoder.conv_pre.weight")
+    names = list(names)
+    return all(any(name == mark or name.endswith(f".{mark}") for name in names) for mark in marks)
+
+
 def config_inside(archive: Archive) -> tuple[Mapping[str, Any], str] | None:
     """The configuration in the file itself, and its description for messages; `None` if there is none."""
     where = archive.source.path.name

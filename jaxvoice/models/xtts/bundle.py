@@ -1,5 +1,6 @@
 """The files of a model folder of XTTS beside the weights: vocabulary, voices and DVAE. Does not import jax."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +18,65 @@ DVAE_FOLDER = "dvae"
 _MOST_BYTES = 2**24
 
 
-def count_tokens(path: Path) -> int:
-    """The number of text ids of the vocabulary in the file `path`: its largest id plus one.
+@dataclass(frozen=True)
+class Vocabulary:
+    """What an import reads of a vocabulary."""
 
-    **Raises:** `CheckpointError` for a file that is not a vocabulary of the library `tokenizers`; `ConfigError` if it
-    is not JSON.
+    size: int
+    """The number of text ids: the largest id plus one."""
+    start: int | None
+    """The id of `[START]`; `None` if there is none."""
+    stop: int | None
+    """The id of `[STOP]`; `None` if there is none."""
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The vocabulary in the file `path`, in the format of the library `tokenizers`.
+
+    **Raises:** `CheckpointError` for a file that is not such a vocabulary; `ConfigError` if it is not JSON.
     """
     table = parse_json(path, read_text(path, _MOST_BYTES))
-    ids = [*_ids(table), *_added(table)]
-    if not ids or not all(type(number) is int and number >= 0 for number in ids):
+    ids = {**_model_ids(table), **_added_ids(table)}
+    if not ids or not all(type(number) is int and number >= 0 for number in ids.values()):
         raise CheckpointError(
             f"{path} contains {format_value(table)}; it should be the vocabulary of an XTTS in the format of the "
             "library tokenizers: an object with model.vocab. Restore the file."
         )
-    return 1 + max(ids)
+    return Vocabulary(1 + max(ids.values()), ids.get("[START]"), ids.get("[STOP]"))
 
 
-def _ids(table: Any) -> list[Any]:
+def _model_ids(table: Any) -> dict[Any, Any]:
     model = table.get("model") if isinstance(table, dict) else None
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    return list(vocabulary.values()) if isinstance(vocabulary, dict) else []
+    return vocabulary if isinstance(vocabulary, dict) else {}
 
 
-def _added(table: Any) -> list[Any]:
+def _added_ids(table: Any) -> dict[Any, Any]:
     tokens = table.get("added_tokens") if isinstance(table, dict) else None
-    return [token.get("id") if isinstance(token, dict) else None for token in tokens or ()]
+    if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+        return {} if tokens is None else {None: None}
+    return {str(token.get("content")): token.get("id") for token in tokens}
 
 
-def check_vocabulary(path: Path, config: XTTSConfig) -> int:
-    """The number of text ids in the vocabulary `path`, for which the model of `config` should have vectors.
+def check_vocabulary(path: Path, config: XTTSConfig) -> Vocabulary:
+    """The vocabulary in the file `path`, which should be that of the model of `config`.
 
-    **Raises:** `CheckpointError` for a vocabulary of another model; otherwise as `count_tokens`.
+    **Raises:** `CheckpointError` for the vocabulary of another model; otherwise as `read_vocabulary`.
     """
-    count = count_tokens(path)
-    if count != config.gpt.text_ids:
-        raise CheckpointError(
-            f"{path} has {count} text ids; it should have {config.gpt.text_ids}, the rows of the table of text tokens, "
-            "so it belongs to another model. Use the vocab.json of these weights."
-        )
-    return count
+    found, gpt = read_vocabulary(path), config.gpt
+    pairs = (
+        ("text ids", found.size, gpt.text_ids, "the rows of the table of text tokens"),
+        ("[START] with the id", found.start, gpt.start_text, "gpt.start_text"),
+        ("[STOP] with the id", found.stop, gpt.stop_text, "gpt.stop_text"),
+    )
+    for what, value, expected, source in pairs:
+        if value != expected:
+            shown = f"{value} {what}" if what == "text ids" else f"{what} {value}"
+            raise CheckpointError(
+                f"{path} has {shown}; it should be {expected}, {source} of the model, so the file belongs to another "
+                "model. Use the vocab.json of these weights."
+            )
+    return found
 
 
 def folder_contents(folder: Path, config: XTTSConfig) -> dict[str, str]:
@@ -68,6 +89,6 @@ def folder_contents(folder: Path, config: XTTSConfig) -> dict[str, str]:
     return {
         "languages": ", ".join(config.languages),
         "voices": f"{len(names)}: {list_names(names)}" if names else "none",
-        "vocabulary": f"{check_vocabulary(vocabulary, config)} text ids" if vocabulary.is_file() else "none",
+        "vocabulary": f"{check_vocabulary(vocabulary, config).size} text ids" if vocabulary.is_file() else "none",
         "DVAE": DVAE_FOLDER if has_dvae else "none; only training needs it",
     }

@@ -5,6 +5,8 @@ from typing import Any
 from jaxvoice.models.family import Family
 from jaxvoice.models.xtts.bundle import folder_contents
 from jaxvoice.models.xtts.config import XTTSConfig
+from jaxvoice.models.xtts.released_layout import XTTSLayout
+from jaxvoice.models.xtts.weights import NAME
 
 
 def _build(config: XTTSConfig, *, key: Any) -> Any:
@@ -27,11 +29,12 @@ def _example_inputs(config: XTTSConfig, *, key: Any) -> tuple[tuple[Any, ...], d
 
 
 FAMILY = Family(
-    name="xtts",
+    name=NAME,
     config=XTTSConfig,
     build=_build,
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines.xtts_synthesizer:XTTSSynthesizer",
+    layouts=(XTTSLayout(),),
     fewest_steps=500,
     folder_contents=folder_contents,
 )

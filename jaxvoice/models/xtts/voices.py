@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.xtts.config import XTTSConfig
-from jaxvoice.weights.file_writing import write_safetensors
+from jaxvoice.weights.file_writing import atomic_write, safetensors_bytes
 from jaxvoice.weights.formats import open_archive
 
 VOICES_FILE = "voices.safetensors"
@@ -52,8 +52,15 @@ def write_voices(folder: Path, voices: Mapping[str, StoredVoice]) -> None:
 
     **Raises:** `CheckpointError` if it cannot be written, or for a name that is not valid text.
     """
+    content = voices_content(voices)
+    with atomic_write(folder / VOICES_FILE) as file:
+        file.write(content)
+
+
+def voices_content(voices: Mapping[str, StoredVoice]) -> bytes:
+    """The bytes of the file that `write_voices` writes. Raises `CheckpointError` for a name that is not valid text."""
     arrays = {f"{part}/{name}": np.asarray(getattr(voice, part)) for name, voice in voices.items() for part in _PARTS}
-    write_safetensors(folder / VOICES_FILE, {name: (a.shape, a.dtype) for name, a in arrays.items()}, arrays.items())
+    return safetensors_bytes(arrays)
 
 
 def voice_names(folder: Path) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from typing import Any
 
 from jaxvoice.models.family import Family
 from jaxvoice.models.xtts_dvae.config import CodecConfig
+from jaxvoice.models.xtts_dvae.released_layout import DVAELayout
+from jaxvoice.models.xtts_dvae.weights import NAME
 
 
 def _build(config: CodecConfig, *, key: Any) -> Any:
@@ -20,11 +22,12 @@ def _example_inputs(config: CodecConfig, *, key: Any) -> tuple[tuple[Any, ...], 
 
 
 FAMILY = Family(
-    name="xtts_dvae",
+    name=NAME,
     config=CodecConfig,
     build=_build,
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines.xtts_codec:Codec",
+    layouts=(DVAELayout(),),
     fewest_steps=500,
     merged=("dvae",),
 )

@@ -1,6 +1,7 @@
-"""The configuration of a small XTTS, and networks with random weights."""
+"""The configuration of a small XTTS, networks with random weights, and vocabularies."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -27,10 +28,9 @@ SMALL = XTTSConfig(
         conditioning=ConditioningConfig(
             blocks=1,
             heads=2,
-            norm_groups=4,
+            norm_groups=16,
             latents=3,
-            perceiver_heads=2,
-            head_channels=4,
+            perceiver_heads=1,
             mel=dataclasses.replace(PERCEIVER_MEL, num_mels=10),
         ),
     ),
@@ -51,3 +51,14 @@ def random_xtts(config: XTTSConfig = SMALL, seed: int = 0) -> XTTS:
     network = random_network(XTTS, config, seed)
     buffers = front_end(config.speaker_encoder), jnp.linspace(2.0, 4.0, config.dvae.mel.num_mels)
     return eqx.tree_at(lambda one: (one.hifigan_decoder.speaker_encoder.torch_spec, one.mel_stats), network, buffers)
+
+
+def vocabulary(count: int = 30, start: int | None = 5, stop: int | None = 0) -> dict[str, Any]:
+    """A vocabulary with `count` text ids, in the format of the library `tokenizers`."""
+    specials = {"[STOP]": stop, "[UNK]": 1, "[SPACE]": 2, "[START]": start, "[en]": 3, "[pt]": 4}
+    known = {token: number for token, number in specials.items() if number is not None}
+    letters = (chr(0x61 + number) for number in range(count))
+    tokens = {next(letters): number for number in range(count) if number not in known.values()}
+    added = [{"id": number, "content": token, "special": True} for token, number in known.items()]
+    model = {"type": "BPE", "unk_token": "[UNK]", "vocab": {**known, **tokens}, "merges": []}
+    return {"version": "1.0", "added_tokens": added, "pre_tokenizer": {"type": "Whitespace"}, "model": model}

@@ -10,21 +10,16 @@ import pytest
 from jaxvoice.config import from_dict
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.xtts import FAMILY, StoredVoice, XTTSConfig, read_voices, write_voices
-from jaxvoice.models.xtts.bundle import check_vocabulary, count_tokens, folder_contents
+from jaxvoice.models.xtts.bundle import check_vocabulary, folder_contents, read_vocabulary
 from jaxvoice.models.xtts.references import speaker_audio
 from jaxvoice.weights.file_writing import write_safetensors
-from tests.models.xtts.small import SMALL, random_xtts
+from tests.models.xtts.small import SMALL, random_xtts, vocabulary
 
 
 def voice(seed=0):
     random = np.random.default_rng(seed)
     conditioning = random.normal(size=(3, 16)).astype(np.float32)
     return StoredVoice(conditioning, random.normal(size=12).astype(np.float32))
-
-
-def vocabulary(count=30):
-    tokens = {f"t{number}": number for number in range(count - 1)}
-    return {"model": {"vocab": tokens}, "added_tokens": [{"id": count - 1, "content": "[en]"}]}
 
 
 def test_voices_are_read_as_written(tmp_path):
@@ -67,23 +62,28 @@ def test_damaged_voices_raise_an_error(tmp_path):
         read_voices(tmp_path, SMALL)
 
 
-def test_vocabularies_are_counted(tmp_path):
+def test_vocabularies_are_checked(tmp_path):
     path = tmp_path / "vocab.json"
     path.write_text(json.dumps(vocabulary()), encoding="utf-8")
-    assert count_tokens(path) == check_vocabulary(path, SMALL) == 30
-    for count in (29, 31):
-        path.write_text(json.dumps(vocabulary(count)), encoding="utf-8")
-        with pytest.raises(CheckpointError, match=rf"{count} text ids; it should have 30, .* another model"):
-            check_vocabulary(path, SMALL)
-    for content in (
-        "[]",
-        "{}",
-        '{"model": {"vocab": {"a": "b"}}}',
-        '{"model": {"vocab": {"a": 0}}, "added_tokens": [1]}',
+    found = check_vocabulary(path, SMALL)
+    assert found == read_vocabulary(path) and (found.size, found.start, found.stop) == (30, 5, 0)
+    for other, message in (
+        (vocabulary(29), "has 29 text ids; it should be 30, .* another model"),
+        (vocabulary(31), "has 31 text ids; it should be 30, .* another model"),
+        (vocabulary(start=6), r"\[START\] with the id 6; it should be 5"),
+        (vocabulary(stop=None), r"\[STOP\] with the id None; it should be 0"),
     ):
+        path.write_text(json.dumps(other), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=message):
+            check_vocabulary(path, SMALL)
+    added = '{"model": {"vocab": {"a": 0}}, "added_tokens": [1]}'
+    for content in ("[]", "{}", '{"model": {"vocab": {"a": "b"}}}', added):
         path.write_text(content, encoding="utf-8")
         with pytest.raises(CheckpointError, match="should be the vocabulary of an XTTS"):
-            count_tokens(path)
+            read_vocabulary(path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"vocab\.json"):
+        read_vocabulary(path)
 
 
 def test_contents_of_folders_are_described(tmp_path):
