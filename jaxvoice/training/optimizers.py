@@ -107,8 +107,7 @@ def learning_rate(config: OptimizerConfig, *, steps_per_epoch: int) -> optax.Sch
         else:
             schedule = optax.linear_schedule(config.learning_rate, config.decay * config.learning_rate, every)
     elif config.schedule == "milestones":
-        factors = dict.fromkeys(config.milestones, config.decay)
-        schedule = optax.piecewise_constant_schedule(config.learning_rate, factors)
+        schedule = _decay_at(config.milestones, config.learning_rate, config.decay)
     if config.warmup_steps:
         warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
         schedule = optax.join_schedules([warmup, schedule], [config.warmup_steps])
@@ -119,6 +118,14 @@ def _noam(peak: float, warmup_steps: int) -> optax.Schedule:
     def schedule(count: ArrayLike) -> Float[Array, ""]:
         step = jnp.asarray(count, jnp.float32) + 1  # the first update is number 1: at 0 the rate would be 0
         return peak * jnp.minimum(jnp.sqrt(warmup_steps / step), step / warmup_steps)
+
+    return schedule
+
+
+def _decay_at(milestones: tuple[int, ...], rate: float, decay: float) -> optax.Schedule:
+    def schedule(count: ArrayLike) -> Float[Array, ""]:
+        passed = jnp.asarray(count, jnp.int32) >= jnp.asarray(milestones, jnp.int32)
+        return rate * jnp.power(jnp.float32(decay), jnp.sum(passed, dtype=jnp.float32))
 
     return schedule
 

@@ -111,7 +111,7 @@ def test_milestones_equal_torch():
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3, 6], 0.5)
     rate = learning_rate(config, steps_per_epoch=0)
     for made in range(8):
-        assert float(rate(jnp.asarray(made))) == pytest.approx(schedule.get_last_lr()[0], rel=1e-6)
+        assert float(rate(jnp.asarray(made, jnp.int32))) == pytest.approx(schedule.get_last_lr()[0], rel=1e-6)
         optimizer.step()
         schedule.step()
     assert [decays_to(1e-2 * 0.5**n, config, steps_per_epoch=0) for n in range(5)] == [0, 2, 3, 6, 6]
