@@ -22,6 +22,7 @@ from jaxvoice.cli.import_weights import Import
 from jaxvoice.cli.inspect import Inspect
 from jaxvoice.cli.panel import Panel
 from jaxvoice.cli.preflight import PreflightCommand
+from jaxvoice.cli.serve import Serve
 from jaxvoice.cli.speak import Speak
 from jaxvoice.cli.teacher_force import TeacherForce
 from jaxvoice.cli.transfer import Transfer
@@ -47,6 +48,7 @@ _COMMANDS = {
     "inspect": Inspect,
     "dissect": Dissect,
     "panel": Panel,
+    "serve": Serve,
     "import": Import,
     "export": Export,
     "compare": Compare,

@@ -1,6 +1,5 @@
 """`jaxvoice panel`: a web page for live bending of a model."""
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -50,19 +49,13 @@ class Panel:
         use_compilation_cache()
         from jaxvoice.dissect import BendingConfig
         from jaxvoice.pipelines.bender import Bender
+        from jaxvoice.pipelines.request_guard import is_loopback
 
         config = None if self.rules is None else BendingConfig.load(self.rules)
         bender = Bender.load(self.model, seconds=self.seconds)
         page = bending_panel(bender, self.audio, config=config, title=Path(self.model).name)
-        if not _is_loopback(self.host):
+        if not is_loopback(self.host):
             print_message("warning", f"Everyone who can reach {self.host} can use the page; it asks for no password.")
         print_text(f"{serve(page, host=self.host, port=self.port, wait=False)} (Ctrl-C ends the program)")
         page.block_thread()
         return 0
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
