@@ -204,8 +204,8 @@ class _Dump:
             samples, tokens = smallest_bucket(self._shapes, self._lengths[batch])
             audio, lengths = self._audio(batch, samples)
             text, counts = _stacked([self._store["tokens"][row] for row in batch], tokens)
-            conditioning = references.conditioning[places]
-            codes, latents = _latents(self._network, self._dvae, conditioning, audio, lengths, text, counts)
+            given = map(jnp.asarray, (references.conditioning[places], audio, lengths, text, counts))
+            codes, latents = _latents(self._network, self._dvae, *given)
             codes, latents = np.asarray(codes), np.asarray(latents, np.float32)
             for i, place in enumerate(places):
                 count = code_count(int(lengths[i]), self._network.config)
@@ -230,7 +230,8 @@ class _Dump:
         parts = []
         for places in self._batches(np.arange(len(different))):
             audio, lengths = self._audio(different[places], size, repeat=not self._has_perceiver)
-            parts.append(jax.tree.map(np.asarray, _reference_vectors(self._network, audio, lengths)))
+            found = _reference_vectors(self._network, jnp.asarray(audio), jnp.asarray(lengths))
+            parts.append(jax.tree.map(np.asarray, found))
         whole = jax.tree.map(lambda *arrays: np.concatenate(arrays)[which], *parts)
         return _References(*(np.asarray(array, np.float32) for array in whole))
 
@@ -282,5 +283,5 @@ def _latents(
     mel_config = dvae.config.mel
     mel = normalized_log_mel(audio, network.mel_stats, mel_config, length=length)
     codes = dvae.encode(mel, length=length // mel_config.hop_length + 1)
-    latents = network.gpt.latents(jnp.asarray(conditioning), text, codes, text_count=text_count)
+    latents = network.gpt.latents(conditioning, text, codes, text_count=text_count)
     return codes, latents

@@ -49,7 +49,9 @@ class DecoderValidation:
             audio, frames = self._recording(row)
             self._targets.append(bucketed_log_mel(audio, mel))
             padded = np.pad(audio, (0, self._padded(frames) * hop_length - len(audio)))
-            self._speakers.append(np.asarray(_embed(encoder, padded, jnp.asarray(len(audio)), mel.sample_rate)))
+            self._speakers.append(
+                np.asarray(_embed(encoder, jnp.asarray(padded), jnp.asarray(len(audio)), mel.sample_rate))
+            )
 
     def __call__(self, generator: Generator) -> ValidationResult:
         """The metrics, and the speech of the first utterances with its mel spectrograms."""
@@ -58,10 +60,8 @@ class DecoderValidation:
             recording, frames = self._recording(row)
             features = self._store["features"][row][..., :frames]
             padded = np.pad(features, ((0, 0), (0, self._padded(frames) - frames)))
-            of_speaker = np.asarray(self._store["speaker"][row])
-            generated, embedding = _speech(
-                generator, self._encoder, padded.T, of_speaker, jnp.asarray(frames), self._mel.sample_rate
-            )
+            given = map(jnp.asarray, (padded.T, self._store["speaker"][row], frames))
+            generated, embedding = _speech(generator, self._encoder, *given, sample_rate=self._mel.sample_rate)
             audio = np.asarray(generated)[: len(recording)]
             finite = bool(np.isfinite(audio).all())
             mel = bucketed_log_mel(audio, self._mel) if finite else np.full_like(target, np.nan)
