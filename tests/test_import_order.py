@@ -25,7 +25,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 OF_A_FAMILY = {
     *(
         f"jaxvoice.pipelines.{name}"
-        for name in ("aligner", "teacher_forcing", "rave_arguments", "rave_session", "vits_arguments", "vits_converter")
+        for name in (
+            *("aligner", "teacher_forcing", "rave_arguments", "rave_session", "vits_arguments", "vits_converter"),
+            *("xtts_speech", "xtts_voice"),
+        )
     ),
     *(f"jaxvoice.cli.{name}" for name in ("speak", "align", "teacher_force")),
     # Packages that import their modules lazily, and the list of the commands.

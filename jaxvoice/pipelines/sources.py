@@ -15,9 +15,9 @@ from jaxvoice.models.family_lookup import find_family
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
 
-HUB_FILES = (WEIGHTS_FILE, "*.json", "*.txt")
-"""Files that are downloaded from the Hub: weights, configuration, and side files such as vocabularies. Code and pickles
-are not downloaded."""
+HUB_FILES = (WEIGHTS_FILE, "voices.safetensors", "*.json", "*.txt")
+"""Files that are downloaded from the Hub: weights, configuration, and side files such as vocabularies and voices. Code
+and pickles are not downloaded."""
 
 _FINE_TUNED = frozenset(("initial_model", "layout", "layout_name"))
 """Keys of the `info` of models whose training began with the weights of another model, in earlier versions too."""

@@ -42,6 +42,11 @@ if TYPE_CHECKING:
         masked_cross_entropy as masked_cross_entropy,
         training_targets as training_targets,
     )
+    from jaxvoice.models.xtts.inference import (
+        STEPS as STEPS,
+        NewCodes as NewCodes,
+        generate_in_parts as generate_in_parts,
+    )
     from jaxvoice.models.xtts.network import XTTS as XTTS
     from jaxvoice.models.xtts.precision import (
         BytesPerCode as BytesPerCode,
@@ -114,6 +119,7 @@ __getattr__, __dir__ = lazy_imports(
             "masked_cross_entropy",
             "training_targets",
         ),
+        "inference": ("STEPS", "NewCodes", "generate_in_parts"),
         "network": ("XTTS",),
         "precision": ("BytesPerCode", "bytes_per_code", "with_precision"),
         "references": ("condition_on_parts", "reference_parts", "speaker_audio"),

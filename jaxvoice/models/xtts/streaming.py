@@ -90,7 +90,9 @@ class DecoderStream:
     **Attributes:** `stream`, the `jaxvoice.nn.Stream` of the generator.
     """
 
-    def __init__(self, decoder: HiFiDecoder, speaker: Float[Array, " dim"], *, speed: float = 1.0):
+    def __init__(
+        self, decoder: HiFiDecoder, speaker: Float[Array, " dim"] | Float32[np.ndarray, " dim"], *, speed: float = 1.0
+    ):
         """**Arguments:** `decoder`, whose generator may be frozen by `jaxvoice.nn.freeze`; `speaker`, the vector of
         the speaker, of norm 1; `speed`, relative speed of the speech.
 
@@ -134,7 +136,7 @@ class DecoderStream:
         audio, count = self._decode(x), len(self._frames)
         last = np.zeros((_BLOCKS[-1], self.stream.channels), np.float32)
         last[:count] = self._frames
-        samples = np.asarray(_finish(self.stream, self._state, last, np.int32(count)))[:, 0]
+        samples = np.asarray(_finish(self.stream, self._state, jnp.asarray(last), jnp.int32(count)))[:, 0]
         return np.concatenate([audio, samples[self._silent : self.stream.rest(count)]])
 
     def _decode(self, frames: _Vectors) -> Float32[np.ndarray, " samples"]:
@@ -142,7 +144,7 @@ class DecoderStream:
         frames, parts = np.concatenate([self._frames, frames]), [np.zeros(0, np.float32)]
         for size in _BLOCKS:
             while len(frames) >= size:
-                self._state, samples = _step(self.stream, self._state, frames[:size])
+                self._state, samples = _step(self.stream, self._state, jnp.asarray(frames[:size]))
                 dropped = min(self._silent, len(samples))
                 parts.append(np.asarray(samples)[dropped:, 0])
                 self._silent -= dropped

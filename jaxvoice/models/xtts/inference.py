@@ -1,0 +1,126 @@
+"""Codes and vectors of texts by compiled programs of few sizes, several steps for each call."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray
+
+from jaxvoice.errors import CheckpointError
+from jaxvoice.models.xtts.config import SamplingConfig
+from jaxvoice.models.xtts.generation import Codes, GenerationState, advance, begin, resized
+from jaxvoice.models.xtts.gpt import GPT
+from jaxvoice.models.xtts.sampling import SamplingValues, sampling_values
+
+STEPS = 20
+"""Codes of a text that a call of the compiled program computes, 0.93 s of speech."""
+_TEXTS = (64, 128, 256)  # lengths to which texts are padded, besides the longest
+_CACHE = 256  # the cache has a multiple of this number of positions
+_FIRST = 260  # codes for which it has room at first, 12 s of speech
+
+
+class NewCodes(NamedTuple):
+    """The codes of a text that a call computed."""
+
+    codes: Int32[np.ndarray, " codes"]
+    """The codes, without the stop."""
+    latents: Float32[np.ndarray, "vectors channels"]
+    """The vectors that the decoder reads: one for each code, and one for the stop, as in the release."""
+    stopped: bool
+    """Whether the stop was generated."""
+
+
+def generate_in_parts(
+    gpt: GPT,
+    conditioning: Float[np.ndarray, "texts vectors channels"],
+    texts: Sequence[Sequence[int]],
+    sampling: SamplingConfig,
+    keys: PRNGKeyArray,
+    *,
+    max_codes: int | None = None,
+) -> Iterator[list[NewCodes]]:
+    """Yield the next codes of each text, until all of them have ended.
+
+    The codes of a text do not depend on the others. Texts are padded to a few lengths, and their number to a power of
+    two, so that few programs are compiled: one for the text, and one for `STEPS` codes.
+
+    **Arguments:** `conditioning`, the vectors of the reference of each text; `texts`, their tokens without start and
+    stop; `keys`, one for each text; `max_codes`, the most codes of a text, by default and at most
+    `config.max_new_codes`.
+
+    **Raises:** `CheckpointError` if the model returns NaN or infinity.
+    """
+    config, rows = gpt.config, len(texts)
+    most = config.max_new_codes if max_codes is None else max_codes
+    size = 1 << (rows - 1).bit_length()
+    length = max(len(text) for text in texts) + 2
+    width = next((one for one in _TEXTS if length <= one < config.max_text + 2), config.max_text + 2)
+    padded = np.full((size, width), config.stop_text, np.int32)
+    for row, text in zip(padded, texts, strict=False):
+        row[: len(text) + 1] = [config.start_text, *text]
+    counts = np.array([len(text) + 2 for text in texts] + [2] * (size - rows), np.int32)
+    vectors = np.concatenate([conditioning, np.repeat(conditioning[-1:], size - rows, axis=0)])
+    all_keys = keys[np.minimum(np.arange(size), rows - 1)]
+    before = vectors.shape[1] + width + 1
+    values, room = sampling_values(sampling), -(-most // STEPS) * STEPS
+    positions = _cache_size(before + min(_FIRST, room))
+    vectors, padded, counts, unused = map(jnp.asarray, (vectors, padded, counts, np.arange(size) >= rows))
+    state = _begin(gpt, vectors, padded, counts, unused, values, positions)
+    ended = np.zeros(rows, bool)
+    for done in range(0, most, STEPS):
+        if before + done + STEPS > positions:
+            positions = _cache_size(before + room)
+            state = _resize(state, positions)
+        state, found = _advance((gpt, values, all_keys), state)
+        found = jax.tree.map(np.asarray, found)
+        parts = [_new_codes(found, row, most - done, bool(ended[row])) for row in range(rows)]
+        if not all(np.isfinite(part.latents).all() for part in parts):
+            raise CheckpointError(
+                "The language model returned NaN or infinity; its weights are probably damaged. Import it again."
+            )
+        ended |= [part.stopped for part in parts]
+        yield parts
+        if ended.all():
+            return
+
+
+def _cache_size(positions: int) -> int:
+    return -(-positions // _CACHE) * _CACHE
+
+
+def _new_codes(found: Codes, row: int, most: int, ended: bool) -> NewCodes:
+    """The codes of a text in the result of a call, at most `most`; none if it had ended."""
+    count = 0 if ended else min(int(found.count[row]), most)
+    stopped = not ended and count < min(STEPS, most)
+    latents = np.asarray(found.latents[row, : count + stopped], np.float32)
+    return NewCodes(np.asarray(found.codes[row, :count]), latents, stopped)
+
+
+@eqx.filter_jit
+def _begin(
+    gpt: GPT,
+    conditioning: Float[Array, "texts vectors channels"],
+    texts: Int[Array, "texts tokens"],
+    counts: Int[Array, " texts"],
+    finished: Bool[Array, " texts"],
+    sampling: SamplingValues,
+    positions: int,
+) -> GenerationState:
+    vectors = jnp.asarray(conditioning, jnp.float32)
+    state = begin(gpt, vectors, texts, sampling, text_count=counts, positions=positions)
+    return state._replace(finished=finished)
+
+
+# The state is donated, so that its cache is updated in place.
+@eqx.filter_jit(donate="all-except-first")
+def _advance(inputs: tuple[GPT, SamplingValues, PRNGKeyArray], state: GenerationState) -> tuple[GenerationState, Codes]:
+    gpt, sampling, keys = inputs
+    return advance(gpt, state, sampling, STEPS, keys=keys)
+
+
+@eqx.filter_jit
+def _resize(state: GenerationState, positions: int) -> GenerationState:
+    return resized(state, positions)
