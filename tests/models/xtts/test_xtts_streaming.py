@@ -13,6 +13,7 @@ from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.xtts import GPTConfig, HiFiDecoder, XTTSConfig, decoder_config, interpolate, preset
 from jaxvoice.models.xtts.streaming import DecoderStream, Interpolation, decoder_features, decoder_scales
 from jaxvoice.nn import freeze
+from tests.models.speaker_encoder.small import SMALL as SPEAKER_ENCODER
 from tests.models.xtts.released import load
 from tests.reference import golden
 
@@ -27,14 +28,15 @@ def small_decoder(config):
 @pytest.fixture(scope="module")
 def decoder():
     sizes = dataclasses.replace(
-        decoder_config(32, 8),
+        decoder_config(32, 12),
         upsample_rates=(16, 16),
         upsample_kernel_sizes=(32, 32),
         upsample_initial_channel=32,
         resblock_kernel_sizes=(3,),
         resblock_dilation_sizes=((1, 3),),
     )
-    return small_decoder(XTTSConfig(gpt=GPTConfig(channels=32, heads=2), decoder=sizes))
+    encoder = dataclasses.replace(SPEAKER_ENCODER, level=None)
+    return small_decoder(XTTSConfig(gpt=GPTConfig(channels=32, heads=2), decoder=sizes, speaker_encoder=encoder))
 
 
 def draw(count):
@@ -69,7 +71,7 @@ def test_features_equal_those_of_the_decoder(decoder):
 
 
 def test_audio_in_parts_equals_the_whole(decoder):
-    speaker = np.eye(8, dtype=np.float32)[2]
+    speaker = np.eye(12, dtype=np.float32)[2]
     frozen = eqx.tree_at(lambda one: one.waveform_decoder, decoder, freeze(decoder.waveform_decoder))
     whole = eqx.filter_jit(decoder.waveform_decoder)
     for count, sizes in ((47, (1, 7, 20)), (1, (1,)), (4, (20,))):
@@ -82,7 +84,7 @@ def test_audio_in_parts_equals_the_whole(decoder):
 
 
 def test_the_first_part_has_audio(decoder):
-    stream = DecoderStream(decoder, np.eye(8, dtype=np.float32)[0])
+    stream = DecoderStream(decoder, np.eye(12, dtype=np.float32)[0])
     first = len(stream.push(draw(20)))
     # Without the receptive field, and frames that are in no block.
     assert first == 80 * 256 - stream.stream.output_delay > 0.7 * 24000
@@ -91,7 +93,7 @@ def test_the_first_part_has_audio(decoder):
 
 @pytest.mark.parametrize("speed", [1.3, 0.5])
 def test_audio_of_another_speed(decoder, speed):
-    speaker, latents = np.eye(8, dtype=np.float32)[1], draw(30)
+    speaker, latents = np.eye(12, dtype=np.float32)[1], draw(30)
     slower = interpolate(latents, 1 / Fraction(speed).limit_denominator(1000))
     expected = eqx.filter_jit(decoder.waveform_decoder)(decoder.features(slower), speaker)[:, 0]
     _, found = run(DecoderStream(decoder, speaker, speed=speed), latents, 7)
@@ -106,7 +108,7 @@ def test_frames_are_decoded_once(decoder, monkeypatch):
     decoded = []
     step = streaming._step
     monkeypatch.setattr(streaming, "_step", lambda *args: decoded.append(len(args[-1])) or step(*args))
-    stream = DecoderStream(decoder, np.eye(8, dtype=np.float32)[1])
+    stream = DecoderStream(decoder, np.eye(12, dtype=np.float32)[1])
     parts, _ = run(stream, draw(120), 20)
     assert all(len(part) for part in parts)
     frames = decoder.samples(120) // 256
@@ -114,7 +116,7 @@ def test_frames_are_decoded_once(decoder, monkeypatch):
 
 
 def test_invalid_vectors_raise_errors(decoder):
-    stream = DecoderStream(decoder, np.eye(8, dtype=np.float32)[1])
+    stream = DecoderStream(decoder, np.eye(12, dtype=np.float32)[1])
     with pytest.raises(ShapeError, match=r"latents has shape \(3, 31\); it should be \(codes, 32\)"):
         stream.push(np.zeros((3, 31), np.float32))
     with pytest.raises(ShapeError, match="The stream has no vectors"):
