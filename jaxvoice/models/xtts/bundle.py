@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from jaxvoice.config import format_value, list_names, parse_json, read_text
+from jaxvoice.config import list_names
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.voices import voice_names
@@ -15,8 +14,6 @@ VOCABULARY_FILE = "vocab.json"
 DVAE_FOLDER = "dvae"
 """The folder inside a model folder with the model folder of the DVAE, which only training needs."""
 
-_MOST_BYTES = 2**24
-
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -24,38 +21,25 @@ class Vocabulary:
 
     size: int
     """The number of text ids: the largest id plus one."""
-    start: int | None
-    """The id of `[START]`; `None` if there is none."""
-    stop: int | None
-    """The id of `[STOP]`; `None` if there is none."""
+    start: int
+    """The id of `[START]`."""
+    stop: int
+    """The id of `[STOP]`."""
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
     """The vocabulary in the file `path`, in the format of the library `tokenizers`.
 
-    **Raises:** `CheckpointError` for a file that is not such a vocabulary; `ConfigError` if it is not JSON.
+    **Raises:** `CheckpointError` for a file that cannot be read, or that is not such a vocabulary.
     """
-    table = parse_json(path, read_text(path, _MOST_BYTES))
-    ids = {**_model_ids(table), **_added_ids(table)}
-    if not ids or not all(type(number) is int and number >= 0 for number in ids.values()):
-        raise CheckpointError(
-            f"{path} contains {format_value(table)}; it should be the vocabulary of an XTTS in the format of the "
-            "library tokenizers: an object with model.vocab. Restore the file."
-        )
-    return Vocabulary(1 + max(ids.values()), ids.get("[START]"), ids.get("[STOP]"))
+    from jaxvoice.models.xtts.vocabulary import START, STOP, parse_vocabulary
 
-
-def _model_ids(table: Any) -> dict[Any, Any]:
-    model = table.get("model") if isinstance(table, dict) else None
-    vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    return vocabulary if isinstance(vocabulary, dict) else {}
-
-
-def _added_ids(table: Any) -> dict[Any, Any]:
-    tokens = table.get("added_tokens") if isinstance(table, dict) else None
-    if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
-        return {} if tokens is None else {None: None}
-    return {str(token.get("content")): token.get("id") for token in tokens}
+    try:
+        content = path.read_bytes()
+    except OSError as failure:
+        raise CheckpointError(f"{path} cannot be read ({failure.strerror}); check the path.") from failure
+    ids = parse_vocabulary(content, str(path))
+    return Vocabulary(1 + max(ids.values()), ids[START], ids[STOP])
 
 
 def check_vocabulary(path: Path, config: XTTSConfig) -> Vocabulary:

@@ -56,7 +56,7 @@ def find_config(
     prefix: str,
     table: Mapping[str, Any] | None,
     table_name: str,
-    vocabulary: Vocabulary | None,
+    vocabulary: Vocabulary,
     dvae: DVAEConfig | None,
 ) -> Found:
     """The configuration of the XTTS below `prefix`.
@@ -91,7 +91,7 @@ def _read(
     shapes: Shapes,
     settings: Settings,
     table_name: str,
-    vocabulary: Vocabulary | None,
+    vocabulary: Vocabulary,
     dvae: DVAEConfig | None,
     where: str,
 ) -> Found:
@@ -160,7 +160,7 @@ def _size(shapes: Shapes, name: str, axis: int, rank: int, where: str) -> int:
     return shape[axis]
 
 
-def _gpt(shapes: Shapes, args: Settings, vocabulary: Vocabulary | None, where: str) -> tuple[GPTConfig, list[str]]:
+def _gpt(shapes: Shapes, args: Settings, vocabulary: Vocabulary, where: str) -> tuple[GPTConfig, list[str]]:
     """The language model, and assumptions for a file without configuration."""
 
     def size(name: str, axis: int, rank: int) -> int:
@@ -189,14 +189,6 @@ def _gpt(shapes: Shapes, args: Settings, vocabulary: Vocabulary | None, where: s
         )
     else:
         conditioning = ConditioningConfig(latents=0, mel=replace(FRAMES_MEL, num_mels=bands), **common)
-    stated = {name: args.integer(f"gpt_{name}_text_token", -1, low=-1) for name in ("start", "stop")}
-    found = {"start": None, "stop": None} if vocabulary is None else vars(vocabulary)
-    release = {"start": 261, "stop": 0}
-    # coqui takes the ids from the vocabulary, whatever the configuration states.
-    ids = {
-        name: found[name] if found[name] is not None else stated[name] if stated[name] >= 0 else release[name]
-        for name in stated
-    }
     audio = {
         "gpt_start_audio_token": args.integer("gpt_start_audio_token", audio_ids - 2, low=0),
         "gpt_stop_audio_token": args.integer("gpt_stop_audio_token", audio_ids - 1, low=0),
@@ -211,8 +203,9 @@ def _gpt(shapes: Shapes, args: Settings, vocabulary: Vocabulary | None, where: s
         channels=channels,
         heads=heads,
         text_ids=size("text_embedding.weight", 0, 2),
-        start_text=ids["start"],
-        stop_text=ids["stop"],
+        # As in coqui's code, whatever the configuration states.
+        start_text=vocabulary.start,
+        stop_text=vocabulary.stop,
         audio_ids=audio_ids,
         start_audio=audio["gpt_start_audio_token"],
         stop_audio=audio["gpt_stop_audio_token"],

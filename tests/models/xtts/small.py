@@ -53,12 +53,11 @@ def random_xtts(config: XTTSConfig = SMALL, seed: int = 0) -> XTTS:
     return eqx.tree_at(lambda one: (one.hifigan_decoder.speaker_encoder.torch_spec, one.mel_stats), network, buffers)
 
 
-def vocabulary(count: int = 30, start: int | None = 5, stop: int | None = 0) -> dict[str, Any]:
+def vocabulary(count: int = 30, start: int = 5, stop: int = 0) -> dict[str, Any]:
     """A vocabulary with `count` text ids, in the format of the library `tokenizers`."""
     specials = {"[STOP]": stop, "[UNK]": 1, "[SPACE]": 2, "[START]": start, "[en]": 3, "[pt]": 4}
-    known = {token: number for token, number in specials.items() if number is not None}
     letters = (chr(0x61 + number) for number in range(count))
-    tokens = {next(letters): number for number in range(count) if number not in known.values()}
-    added = [{"id": number, "content": token, "special": True} for token, number in known.items()]
-    model = {"type": "BPE", "unk_token": "[UNK]", "vocab": {**known, **tokens}, "merges": []}
+    tokens = {next(letters): number for number in range(count) if number not in specials.values()}
+    added = [{"id": number, "content": token, "special": True} for token, number in specials.items()]
+    model = {"type": "BPE", "unk_token": "[UNK]", "vocab": {**specials, **tokens}, "merges": []}
     return {"version": "1.0", "added_tokens": added, "pre_tokenizer": {"type": "Whitespace"}, "model": model}

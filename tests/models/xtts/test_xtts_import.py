@@ -15,6 +15,7 @@ from jaxvoice.models.xtts.config import preset
 from jaxvoice.models.xtts.released_config import coqui_config
 from jaxvoice.models.xtts_dvae import FAMILY as DVAE
 from jaxvoice.weights import named_arrays
+from jaxvoice.weights.model_folder import read_config_file
 from tests.models.xtts.bundles import (
     STATISTICS,
     coqui_settings,
@@ -216,7 +217,6 @@ PERCEIVER = "conditioning_perceiver.layers.0.1.0.weight"
         (remove("model.pth"), r"bundle of XTTS without model\.pth; add this file"),
         (remove("vocab.json"), r"vocab\.json is missing beside model\.pth, so that no text can be read"),
         (words(29), r"vocab\.json has 29 text ids; it should be 30"),
-        (words(stop=None), r"\[STOP\] with the id None; it should be 0"),
         (cut("model.pth"), r"model\.pth"),
         (cut("dvae.pth"), r"dvae\.pth"),
         (cut("mel_stats.pth"), r"mel_stats\.pth"),
@@ -257,6 +257,18 @@ def test_damaged_bundles_raise_errors(imported, tmp_path, change, message):
     with pytest.raises((CheckpointError, ConfigError), match=message):
         jaxvoice.import_model(bundle, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_ids_of_start_and_stop_are_those_of_the_vocabulary(imported, tmp_path):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for path in imported[0].iterdir():
+        (bundle / path.name).write_bytes(path.read_bytes())
+    settings(gpt_start_text_token=5, gpt_stop_text_token=0)(bundle)
+    words(start=7, stop=6)(bundle)
+    jaxvoice.import_model(bundle, tmp_path / "model")
+    config = read_config_file(tmp_path / "model").table["config"]
+    assert (config["gpt"]["start_text"], config["gpt"]["stop_text"]) == (7, 6)
 
 
 def test_statistics_that_differ_are_noted(imported, tmp_path):
