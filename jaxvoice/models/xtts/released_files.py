@@ -33,7 +33,9 @@ def read_speakers(path: Path, config: XTTSConfig) -> dict[str, StoredVoice]:
     """
     with open_archive(path) as archive:
         archive.verify()
-        table = archive.content if isinstance(archive, PickleArchive) else None
+        if not isinstance(archive, PickleArchive):
+            raise _wrong_speakers(path, f"a {archive.source.format} file")
+        table = archive.content
         if not isinstance(table, Mapping) or not table:
             raise _wrong_speakers(path, table)
         voices = {}
