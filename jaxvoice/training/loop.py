@@ -12,7 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from jaxvoice.config import to_dict
@@ -142,7 +142,8 @@ class _Session:
                 upcoming = self._next_batch() if self.step < config.steps else None
             if state is not None:
                 self.step = int(state.counters.step)  # above 0 if the initial state is that of another training
-                self.leaves = parallel.place(self.skeleton.adopt(state), self._shardings())
+                shard = config.shard_parameters
+                self.leaves = parallel.place(self.skeleton.adopt(state), self.mesh, shard=shard)
             del state
             if self.step >= config.steps and not self.validations.due:
                 print_once(
@@ -284,14 +285,12 @@ class _Session:
         self.store.save(self.step, arrays, meta)
         self.saved = self.step
 
-    def _shardings(self) -> list[NamedSharding]:
-        """The sharding of each array of the state."""
-        return parallel.state_shardings(self.skeleton.types, self.mesh, shard=self.config.shard_parameters)
-
     def _restore(self) -> Restored | None:
+        types = self.skeleton.types
+        shardings = parallel.state_shardings(types, self.mesh, shard=self.config.shard_parameters)
         structs = [
             jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=sharding)
-            for one, sharding in zip(self.skeleton.types, self._shardings(), strict=True)
+            for one, sharding in zip(types, shardings, strict=True)
         ]
         where = f"A checkpoint in {self.folder.checkpoints}"
         return self.store.restore(

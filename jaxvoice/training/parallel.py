@@ -143,20 +143,21 @@ def replicate(tree: _TreeT, mesh: Mesh) -> _TreeT:
     return jax.tree.map(copy_to_devices, tree)
 
 
-def place(arrays: Sequence[Array], shardings: Sequence[NamedSharding]) -> list[Array]:
-    """Copy `arrays` to the devices of their `shardings`. No two results share a buffer, so that all can be donated.
+def place(arrays: Sequence[Array], mesh: Mesh, *, shard: bool) -> list[Array]:
+    """Copy `arrays` to the devices, with `state_shardings`. No two results share a buffer, so that all can be donated.
 
     With several processes, all pass the same values.
     """
 
     def placed(array: Array, sharding: NamedSharding) -> Array:
         if sharding.is_fully_replicated:
-            return replicate(array, sharding.mesh)
+            return replicate(array, mesh)
         if jax.process_count() == 1:
             return jax.device_put(array, sharding)
         whole = np.asarray(array)
         return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
 
+    shardings = state_shardings(arrays, mesh, shard=shard)
     return [placed(array, sharding) for array, sharding in zip(arrays, shardings, strict=True)]
 
 

@@ -12,7 +12,6 @@ from jaxvoice.training.parallel import (
     place,
     replicate,
     shard_batch,
-    state_shardings,
 )
 from jaxvoice.training.training_state import Skeleton
 from training.toy import ToyConfig, ToyLoader, ToyTask, logged, one_device, train
@@ -58,12 +57,12 @@ def test_state_is_split_along_the_largest_divisible_axis():
     mesh = data_mesh()
     shapes = {(16, 1000): (16, 125), (999, 16): (999, 2), (8, 8): (8, 8), (1001, 3): (1001, 3), (64, 64): (8, 64)}
     arrays = [jnp.arange(float(np.prod(shape))).reshape(shape) for shape in shapes]
-    placed = place(arrays, state_shardings(arrays, mesh, shard=True))
+    placed = place(arrays, mesh, shard=True)
     assert [array.addressable_shards[3].data.shape for array in placed] == list(shapes.values())
     for array, whole in zip(arrays, on_one_device(placed), strict=True):
         np.testing.assert_array_equal(array, whole)
         assert whole.devices() == {jax.devices()[0]}
-    copied = place(arrays, state_shardings(arrays, mesh, shard=False))
+    copied = place(arrays, mesh, shard=False)
     assert all(array.is_fully_replicated for array in copied)
 
 

@@ -35,7 +35,7 @@ from jaxvoice.nn import length_mask
 from jaxvoice.training.compiled_step import CompiledStep
 from jaxvoice.training.loop import LoopConfig, fit
 from jaxvoice.training.optimizers import OptimizerConfig
-from jaxvoice.training.parallel import data_mesh, on_one_device, place, shard_batch, state_shardings
+from jaxvoice.training.parallel import data_mesh, on_one_device, place, shard_batch
 from jaxvoice.training.training_state import Skeleton
 from jaxvoice.weights import named_arrays
 from tests.models.xtts.released import GOLDEN_GPT, assert_close, last, load
@@ -277,7 +277,7 @@ def test_split_parameters_give_the_losses_of_copied_ones():
     skeleton, batch = Skeleton(state), jax.tree.map(lambda array: np.concatenate([array, array]), batch_of())
 
     def steps(shard):
-        leaves = place(skeleton.flatten(state), state_shardings(skeleton.types, mesh, shard=shard))
+        leaves = place(skeleton.flatten(state), mesh, shard=shard)
         program = CompiledStep(made, skeleton, mesh, shard_parameters=shard)
         codes = shard_batch(np.zeros(mesh.size, np.int32), mesh)
         for _ in range(3):
