@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.synthesizer import Speech
 
 _KIND = "a text-to-speech model"
-_OF_LOADING = ("vocoder", "phonemes", "encoder")
+_OF_LOADING = ("vocoder", "phonemes", "encoder", "precision", "plot")
 _OF_SOME_MODELS = (
     *_OF_LOADING,
     *("custom_words", "mode", "speaker", "reference", "language"),
     *("noise_scale", "duration_noise_scale", "length_scale"),
+    *("temperature", "top_k", "top_p", "repetition_penalty"),
 )
 """The options that some models do not have."""
 _PLOTTED = 120  # phonemes in a row of the plot; labels of more are too small to read
@@ -62,7 +63,7 @@ class Speak:
     mode: Literal["default", "compat"] = "default"
     """How the text is read; compat follows lj_speech.py of LJ-Speech-aligned."""
     seed: int = 0
-    """Seed of the initial phases of Griffin-Lim, or of the noise of a WaveGlow vocoder or of a VITS."""
+    """Seed of the initial phases of Griffin-Lim, of the noise of a WaveGlow vocoder or of a VITS, or of an XTTS."""
     sigma: float | None = None
     """Standard deviation of the noise of a WaveGlow vocoder; by default 0.75."""
     denoise: float | None = None
@@ -70,17 +71,27 @@ class Speak:
     speaker: str | None = None
     """Name of a speaker of the model, for models of several voices."""
     reference: Annotated[tuple[str, ...], tyro.conf.arg(metavar="REF [REF ...]")] = ()
-    """Recordings of the voice, or one voice file (.json), instead of --speaker, for models of speaker vectors."""
+    """Recordings of the voice, or one voice file of jaxvoice voice, instead of --speaker, if the model reads them."""
     encoder: str | None = None
     """Speaker encoder of models that read its vectors: model folder or Hub id; by default that in the model folder."""
     language: str | None = None
-    """Name of a language of the model, for models of several languages."""
+    """Name of a language of the model, for models of several languages; by default en for an XTTS."""
     noise_scale: float | None = None
     """Variation of the sound, for models that synthesise audio; by default the model's; 0 disables it."""
     duration_noise_scale: float | None = None
     """Variation of the durations, for models that synthesise audio; by default the model's; 0 disables it."""
     length_scale: float | None = None
     """Factor of the durations, for models that synthesise audio; by default the model's, which --speed divides."""
+    temperature: float | None = None
+    """Variation of the speech, for models that draw codes; by default the model's."""
+    top_k: int | None = None
+    """Most likely codes among which one is drawn, for models that draw codes; by default the model's; 0 means all."""
+    top_p: float | None = None
+    """Sum of the probabilities of the codes among which one is drawn; by default the model's."""
+    repetition_penalty: float | None = None
+    """Divisor of the logits of codes that were already drawn; by default the model's."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Precision of the matrices of an XTTS; bfloat16 halves their memory. By default float32."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -93,7 +104,7 @@ class Speak:
         from jaxvoice.pipelines.sources import load_with_method
 
         self.check_options(text)
-        given = {"vocoder": self.vocoder, "encoder": self.encoder}
+        given = {"vocoder": self.vocoder, "encoder": self.encoder, "precision": self.precision}
         options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if self.vocoder_options():
             options["vocoder_options"] = self.vocoder_options()
@@ -101,7 +112,12 @@ class Speak:
             synthesizer = load_with_method(self.model, "speak", _KIND, **options)
             speech = self.synthesize(synthesizer, text)
         write_wav(output, speech.audio, speech.sample_rate)
-        seconds, frames = len(speech.audio) / speech.sample_rate, speech.mel.shape[1]
+        seconds = len(speech.audio) / speech.sample_rate
+        if not hasattr(speech, "mel"):
+            read, codes = len(speech.tokens), len(speech.codes)
+            print_text(f"{output}: {seconds:.2f} s of speech from {read} text tokens in {codes} codes")
+            return 0
+        frames = speech.mel.shape[1]
         read, kind = speech.num_symbols, "phonemes" if hasattr(synthesizer, "phone_set") else "symbols"
         print_text(f"{output}: {seconds:.2f} s of speech from {read} {kind} in {frames} frames")
         if self.plot is not None:
@@ -169,7 +185,7 @@ class Speak:
         pipeline = family.pipeline_class()
         known = {*inspect.signature(pipeline.speak).parameters, *inspect.signature(pipeline.load).parameters}
         if hasattr(pipeline, "speak_phonemes"):
-            known.add("phonemes")
+            known |= {"phonemes", "plot"}
         for name in (*_OF_SOME_MODELS, *self.vocoder_options()):
             of_load = "vocoder_options" if name in self.vocoder_options() else name
             if getattr(self, name) != Speak.__dataclass_fields__[name].default and of_load not in known:
@@ -182,7 +198,7 @@ class Speak:
         given = {"sigma": self.sigma, "denoise": self.denoise}
         return {name: value for name, value in given.items() if value is not None}
 
-    def synthesize(self, synthesizer: "Synthesizer", text: str) -> "Speech":
+    def synthesize(self, synthesizer: "Synthesizer", text: str) -> Any:
         """The speech of the text or the phonemes."""
         options: dict[str, Any] = {
             name: value
