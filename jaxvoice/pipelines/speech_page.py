@@ -238,6 +238,9 @@ class SpeechPage:
         uploads = {
             name: [Upload(Path(path), upload_name(path)) for path in found if path] for name, found in paths.items()
         }
+        for upload in (one for found in uploads.values() for one in found):
+            if not upload.path.resolve().is_relative_to(Path(self._folder.name).resolve()):
+                raise ConfigError(f"{upload.name} is no file that was uploaded to the page; upload it.")
         size = sum(upload.path.stat().st_size for found in uploads.values() for upload in found)
         if size > self.service.limits.upload_bytes:
             raise ConfigError(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,12 @@ in_browser = pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISS
 
 
 @pytest.fixture
-def page():
-    """A page without its components."""
+def page(tmp_path):
+    """A page without its components, whose uploaded files are in a folder of the test."""
     models = {"speaker": Speaker(), "cloner": Cloner(), "table": Table(), "vocoder": Vocoder()}
     found = object.__new__(SpeechPage)
+    found._folder = types.SimpleNamespace(name=str(tmp_path / "uploads"))
+    (tmp_path / "uploads").mkdir()
     found.service = SpeechService([ServedModel(*item) for item in models.items()], Limits(upload_megabytes=0.01))
     yield found
     found.service.close()
@@ -67,14 +70,19 @@ def test_components_follow_from_the_model(page):
 
 
 def test_values_become_a_request(page, tmp_path):
-    soundfile.write(tmp_path / "a.wav", tone(0.1), RATE)
+    uploaded = tmp_path / "uploads" / "a.wav"
+    soundfile.write(uploaded, tone(0.1), RATE)
     given = {"model": "speaker", "text": "", "speaker": "anna", "language": "en", "speed": 1.5, "seed": 3}
     assert page._request("speak", given)[0] == {"model": "speaker", "text": "", "speed": 1.5, "seed": 3}
-    path = str(tmp_path / "a.wav")
+    path = str(uploaded)
     given = {"model": "cloner", "source": path, "reference": None, "more": None, "voice": "anna", "speaker": "anna"}
     fields, uploads = page._request("convert", dict(given))
     assert fields == {"model": "cloner", "voice": "anna"} and uploads["reference"] == []
-    assert [(one.path, one.name) for one in uploads["source"]] == [(tmp_path / "a.wav", "a.wav")]
+    assert [(one.path, one.name) for one in uploads["source"]] == [(uploaded, "a.wav")]
+    shutil.copy(uploaded, tmp_path / "private.wav")
+    for other in (tmp_path / "private.wav", tmp_path / "uploads" / ".." / "private.wav"):
+        with pytest.raises(ConfigError, match=r"^private\.wav is no file that was uploaded"):
+            page._request("convert", given | {"source": str(other)})
     with pytest.raises(ConfigError, match="There are two voices; remove the recording"):
         page._request("convert", given | {"more": [path]})
     with pytest.raises(ConfigError, match=r"The recordings have \d+ bytes; they should have at most 10000"):
