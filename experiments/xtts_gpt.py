@@ -35,9 +35,9 @@ from jaxvoice.data import Corpus, Store, find_corpus, load_store, preflight
 from jaxvoice.data.weighted_buckets import Attribute
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
 from jaxvoice.models.xtts import FAMILY, PRESETS, XTTSConfig, preset as xtts_preset
-from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE
+from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE, untrained_parts
 from jaxvoice.models.xtts.columns import MAX_SAMPLES, MAX_TOKENS, training_columns, training_sampler
-from jaxvoice.models.xtts.gpt_training import UNTRAINED, GPTState, GPTTask, TrainingConfig, gpt_optimizer
+from jaxvoice.models.xtts.gpt_training import GPTState, GPTTask, TrainingConfig, gpt_optimizer
 from jaxvoice.models.xtts.gpt_validation import METRICS, GPTValidation
 from jaxvoice.models.xtts.tokenizer import Tokenizer
 from jaxvoice.models.xtts.vocabulary import train_vocabulary
@@ -230,12 +230,10 @@ def find_utterances(experiment: Experiment) -> tuple[Corpus, tuple[str, ...]]:
     return found.corpus, unseen
 
 
-def untrained_parts(experiment: Experiment) -> tuple[str, ...]:
-    """The parts of the network whose weights are random besides the language model."""
-    for folder in known_folders(experiment):
-        info = read_config_file(folder).table.get("info") or {}
-        return tuple(info.get(UNTRAINED, ()))
-    return ("hifigan_decoder",)
+def random_parts(experiment: Experiment) -> tuple[str, ...]:
+    """The parts of the network that have random weights and are not trained."""
+    folders = known_folders(experiment)
+    return untrained_parts(folders[0]) if folders else ("hifigan_decoder",)
 
 
 def checked_identities(config: TrainingConfig, codec: CodecNetwork, tokenizer: Tokenizer) -> TrainingConfig:
@@ -295,7 +293,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             codec=codec,
             codec_info=codec_info,
             vocabulary=tokenizer.vocabulary,
-            untrained=untrained_parts(experiment),
+            untrained=random_parts(experiment),
             validation=validation,
             inherited_info=inherited,
         )
@@ -312,7 +310,7 @@ def initial_state(experiment: Experiment, task: GPTTask) -> Callable[[], GPTStat
 def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
     """The closing lines: quality, speed, where the model is, and the next command."""
     model = shlex.quote(str(result.folder))
-    if untrained_parts(experiment):
+    if random_parts(experiment):
         command = f"python -m experiments.xtts_decoder --model {model}"
     else:
         command = f'jaxvoice speak "Any text." OUTPUT.wav --model {model} --reference RECORDING.wav'

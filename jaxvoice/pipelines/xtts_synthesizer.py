@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxvoice.config import format_value, from_dict, list_names, suggest_names
 from jaxvoice.errors import CheckpointError, ConfigError, warn_caller
-from jaxvoice.models.xtts.bundle import VOCABULARY_FILE
+from jaxvoice.models.xtts.bundle import VOCABULARY_FILE, untrained_parts
 from jaxvoice.models.xtts.config import SamplingConfig, XTTSConfig
 from jaxvoice.models.xtts.family import FAMILY
 from jaxvoice.models.xtts.network import XTTS
@@ -58,6 +58,7 @@ class XTTSSynthesizer:
         voices: Mapping[str, StoredVoice] | None = None,
         *,
         batch_size: int = 4,
+        untrained: Sequence[str] = (),
     ):
         """**Arguments:**
 
@@ -65,6 +66,7 @@ class XTTSSynthesizer:
         - `tokenizer`: the tokenizer of the vocabulary of the model, without which it cannot speak.
         - `voices`: stored voices by name, by default none.
         - `batch_size`: the most pieces that are spoken together. At full size, each takes 0.1 to 0.3 GB of memory.
+        - `untrained`: the parts of the network that are not trained yet, with which the model does not speak.
 
         **Raises:** `ConfigError` for a network of another configuration, a vocabulary of another size, or a
         `batch_size` below 1; `CheckpointError` for voices of another model.
@@ -77,7 +79,7 @@ class XTTSSynthesizer:
             tokenizer.check(config.gpt)
         check_voices(voices or {}, config, "voices")
         self.network, self.config, self.batch_size = network, config, batch_size
-        self._tokenizer, self.voices = tokenizer, dict(voices or {})
+        self._tokenizer, self.voices, self._untrained = tokenizer, dict(voices or {}), tuple(untrained)
 
     @classmethod
     def load(cls, path: str | Path, *, precision: Precision = "float32", batch_size: int = 4) -> Self:
@@ -102,7 +104,8 @@ class XTTSSynthesizer:
         print_notices(folder, FAMILY)
         vocabulary = folder / VOCABULARY_FILE
         tokenizer = Tokenizer.load(vocabulary, max_text=config.gpt.max_text) if vocabulary.is_file() else None
-        return cls(network, config, tokenizer, read_voices(folder, config), batch_size=batch_size)
+        voices, untrained = read_voices(folder, config), untrained_parts(folder)
+        return cls(network, config, tokenizer, voices, batch_size=batch_size, untrained=untrained)
 
     def __repr__(self) -> str:
         voices = "1 voice" if len(self.voices) == 1 else f"{len(self.voices)} voices"
@@ -274,10 +277,11 @@ class XTTSSynthesizer:
 
         **Raises:** `TextError` for a text without a word, or with characters that the vocabulary does not contain;
         `ConfigError` for an unknown language or speaker, with the nearest names, without a voice or with two, for a
-        voice of another model, or a number out of range; `CheckpointError` for a model without a vocabulary, or one
-        that returns NaN or infinity; `AudioError` as `voice`. Warns with `JaxvoiceWarning` about speech that was ended
-        by `max_codes`.
+        voice of another model, or a number out of range; `CheckpointError` for a model without a vocabulary, one whose
+        decoder is not trained, or one that returns NaN or infinity; `AudioError` as `voice`. Warns with
+        `JaxvoiceWarning` about speech that was ended by `max_codes`.
         """
+        self._check_trained()
         check_speed(speed)
         check_seed(seed)
         _check_length_penalty(length_penalty)
@@ -309,6 +313,13 @@ class XTTSSynthesizer:
     @cached_property
     def _speech_engine(self) -> SpeechEngine:
         return SpeechEngine(self.network, self.batch_size)
+
+    def _check_trained(self) -> None:
+        if self._untrained:
+            raise CheckpointError(
+                f"The weights of {', '.join(self._untrained)} are random, so the model cannot speak. Train the decoder "
+                "with python -m experiments.xtts_decoder --model FOLDER, and load the result."
+            )
 
     def _max_codes(self, given: Any) -> int:
         most = self.config.gpt.max_new_codes

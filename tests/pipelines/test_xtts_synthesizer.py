@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 import jaxvoice
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, JaxvoiceWarning, TextError
-from jaxvoice.models.xtts import XTTSConfig, inference
+from jaxvoice.models.xtts import FAMILY, XTTSConfig, inference
 from jaxvoice.models.xtts.references import condition_on_parts, reference_parts, speaker_audio
 from jaxvoice.pipelines.voice import Voice
 from jaxvoice.pipelines.xtts_synthesizer import XTTSSynthesizer
@@ -304,3 +304,12 @@ def test_models_without_a_perceiver_speak():
     expected = eqx.filter_jit(lambda network, audio: network.condition(audio))(xtts.network, tone(3.2))
     np.testing.assert_allclose(voice.conditioning, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert len(xtts.speak("yes", reference=voice).audio)
+
+
+def test_model_without_a_trained_decoder_does_not_speak(tmp_path):
+    write_small_xtts(tmp_path)
+    info = {"step": 1000, "untrained": ["hifigan_decoder"]}
+    FAMILY.save_network(tmp_path, random_xtts(CONFIG), CONFIG, info=info)
+    loaded = XTTSSynthesizer.load(tmp_path)
+    with pytest.raises(CheckpointError, match=r"hifigan_decoder are random, .* -m experiments\.xtts_decoder"):
+        loaded.speak("the cat", speaker="Ann")

@@ -7,12 +7,14 @@ from jaxvoice.config import list_names
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.voices import voice_names
-from jaxvoice.weights.model_folder import WEIGHTS_FILE
+from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_config_file
 
 VOCABULARY_FILE = "vocab.json"
 """The file of the text tokens in a model folder, in the format of the library `tokenizers`."""
 DVAE_FOLDER = "dvae"
 """The folder inside a model folder with the model folder of the DVAE, which only training needs."""
+UNTRAINED = "untrained"
+"""Key in the `info` of a model folder: the parts of the network whose weights are random."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,16 @@ def check_vocabulary(path: Path, config: XTTSConfig) -> Vocabulary:
                 "model. Use the vocab.json of these weights."
             )
     return found
+
+
+def untrained_parts(folder: Path) -> tuple[str, ...]:
+    """The parts of the network in a model folder whose weights are random, such as `hifigan_decoder`.
+
+    **Raises:** `CheckpointError` or `ConfigError` if its `config.json` cannot be read.
+    """
+    info = read_config_file(folder).table.get("info")
+    parts = info.get(UNTRAINED) if isinstance(info, dict) else None
+    return tuple(part for part in parts if isinstance(part, str)) if isinstance(parts, list) else ()
 
 
 def folder_contents(folder: Path, config: XTTSConfig) -> dict[str, str]:

@@ -14,7 +14,7 @@ from jaxvoice.config import check_field, check_not_negative, check_positive, che
 from jaxvoice.data.batches import ColumnBatch
 from jaxvoice.errors import ConfigError
 from jaxvoice.models import xtts_dvae
-from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE
+from jaxvoice.models.xtts.bundle import DVAE_FOLDER, UNTRAINED, VOCABULARY_FILE
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.family import FAMILY
 from jaxvoice.models.xtts.gpt import GPT
@@ -39,8 +39,6 @@ COLUMNS = MappingProxyType(
     }
 )
 """Meanings of the values that training logs."""
-UNTRAINED = "untrained"
-"""Key in the `info` of a model folder: the parts of the network whose weights are random."""
 
 
 def gpt_optimizer() -> OptimizerConfig:
