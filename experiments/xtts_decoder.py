@@ -5,7 +5,8 @@
 `--model` is a model folder of XTTS with its DVAE, such as that of `experiments.xtts_gpt` or of `jaxvoice import`.
 First, the language model reads the text, the codes and a reference of each recording of `--data`, a corpus with texts;
 its vectors and those of the speaker encoder are stored in the cache folder. Then the decoder is trained on them,
-with the losses of HiFi-GAN and a speaker consistency loss. The result is a complete model folder of XTTS.
+with the losses of HiFi-GAN and a speaker consistency loss. The result is a complete model folder of XTTS, which says a
+sentence at the end, in the voice of an unseen speaker if there is one.
 
 Without `--data`, espeak-ng (extra `demo`) synthesises sentences in 16 voices. `--encoder` is the folder of another
 speaker encoder, such as that of `experiments.speaker_encoder`. On a GPU or TPU, the preset `full` fine-tunes the
@@ -29,13 +30,13 @@ import tyro
 from experiments import common, speaker_encoder as encoder_experiment, voice_conversion
 from experiments.common import Loop
 from experiments.hifigan_l40 import default_experiment as vocoder_experiment
+from experiments.vits import TEST_SENTENCE
 from jaxvoice.config import from_dict
-from jaxvoice.data import Corpus, Store, find_corpus, load_store, preflight
-from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceError
+from jaxvoice.data import Corpus, Store, Utterance, find_corpus, load_store, preflight
+from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceError, TextError
 from jaxvoice.models.hifigan import preset as vocoder_preset
 from jaxvoice.models.hifigan.config import GeneratorConfig
 from jaxvoice.models.speaker_encoder import build
-from jaxvoice.models.speaker_encoder.resnet import ResNetSE
 from jaxvoice.models.xtts import XTTS, XTTSConfig
 from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE
 from jaxvoice.models.xtts.config import decoder_config
@@ -50,12 +51,14 @@ from jaxvoice.models.xtts.decoder_latents import (
 from jaxvoice.models.xtts.decoder_training import DecoderState, DecoderTask, DecoderTrainingConfig
 from jaxvoice.models.xtts.decoder_validation import METRICS, DecoderValidation
 from jaxvoice.models.xtts.family import FAMILY
+from jaxvoice.models.xtts.gpt_training import UNTRAINED
 from jaxvoice.models.xtts.tokenizer import Tokenizer
 from jaxvoice.models.xtts_dvae import DVAE
 from jaxvoice.models.xtts_dvae.family import FAMILY as DVAE_FAMILY
-from jaxvoice.nn import FixedBatchNorm
 from jaxvoice.pipelines import SpeakerEncoder
 from jaxvoice.pipelines.sources import find_model_folder
+from jaxvoice.pipelines.xtts_speech import XTTSSpeech
+from jaxvoice.pipelines.xtts_synthesizer import XTTSSynthesizer
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.optimizers import OptimizerConfig
@@ -117,6 +120,9 @@ class Experiment(common.Experiment):
     """Number of crops per recording and epoch."""
     workers: int = 2
     """Number of loader threads; with 0, batches are prepared in the main thread."""
+    text: str | None = None
+    """Sentence that is synthesised at the end; by default one that is in no corpus, or the text of a recording if the
+    vocabulary cannot write it."""
     training: Annotated[DecoderTrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
         default_factory=DecoderTrainingConfig
     )
@@ -168,13 +174,20 @@ def parse(argv: Sequence[str]) -> Experiment:
 
     def default() -> Experiment:
         given, model = common.flag_value("--model", argv), None
+        new = any(flag in argv for flag in ("--new-decoder", "--new_decoder"))
         if given is not None:
             folder = find_model_folder(given)
             model = from_dict(XTTSConfig, read_config_file(folder).table.get("config", {}), str(folder))
-        new = any(flag in argv for flag in ("--new-decoder", "--new_decoder"))
+            new = new or not is_trained(folder)
         return default_experiment(common.chosen_preset(argv, PRESETS, full="full"), model, new=new)
 
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether decoder and speaker encoder of the model in `folder` were trained, not only its language model."""
+    info = read_config_file(folder).table.get("info") or {}
+    return "hifigan_decoder" not in info.get(UNTRAINED, ())
 
 
 @dataclass(frozen=True)
@@ -182,6 +195,7 @@ class Source:
     """The model whose decoder is trained."""
 
     folder: Path
+    trained: bool
     network: XTTS
     config: XTTSConfig
     dvae: DVAE
@@ -206,7 +220,7 @@ def load_source(experiment: Experiment) -> Source:
     tokenizer = Tokenizer.load(folder / VOCABULARY_FILE, max_text=config.gpt.max_text)
     tokenizer.check(config.gpt)
     codec, _ = DVAE_FAMILY.load_network(folder / DVAE_FOLDER)
-    return Source(folder, network, config, codec.dvae, tokenizer)
+    return Source(folder, is_trained(folder), network, config, codec.dvae, tokenizer)
 
 
 def small_encoder_folder(experiment: Experiment) -> RunFolder:
@@ -242,8 +256,7 @@ def with_encoder(source: Source, experiment: Experiment, started: float) -> tupl
 
     **Raises:** `ConfigError` for an encoder that the model cannot use.
     """
-    given = source.network.hifigan_decoder.speaker_encoder
-    if experiment.encoder is None and was_trained(given):
+    if experiment.encoder is None and source.trained:
         return source, False
     folder = experiment.encoder or train_small_encoder(experiment, started)
     try:
@@ -264,13 +277,8 @@ def with_encoder(source: Source, experiment: Experiment, started: float) -> tupl
     return replace(source, network=network, config=config), True
 
 
-def was_trained(encoder: ResNetSE) -> bool:
-    """Whether the first batch norm of the encoder counted a step of training."""
-    return isinstance(encoder.bn1, FixedBatchNorm) and int(encoder.bn1.num_batches_tracked) > 0
-
-
-def find_utterances(experiment: Experiment, config: XTTSConfig) -> tuple[Corpus, tuple[str, ...]]:
-    """The utterances to train on and to hold out, all with a language, and the names of the speakers left out.
+def find_utterances(experiment: Experiment, config: XTTSConfig) -> tuple[Corpus, Corpus, tuple[str, ...]]:
+    """The utterances to train on and to hold out, those of unseen speakers, and the names of these speakers.
 
     **Raises:** `ConfigError` or `DataError` for a language that the model does not have, or without usable recordings.
     """
@@ -281,8 +289,8 @@ def find_utterances(experiment: Experiment, config: XTTSConfig) -> tuple[Corpus,
         usual = voice_conversion.VCTK_UNSEEN
     unseen = voice_conversion.chosen_unseen(experiment.run_dir, experiment.unseen, corpus)
     unseen = tuple(name for name in usual if name in corpus.speakers) if unseen is None else unseen
-    corpus, _ = voice_conversion.without_speakers(corpus, unseen)
     corpus = voice_conversion.with_languages(corpus, config.languages, experiment.language)
+    corpus, others = voice_conversion.without_speakers(corpus, unseen)
     training = experiment.training
     found = preflight(
         corpus,
@@ -293,7 +301,7 @@ def find_utterances(experiment: Experiment, config: XTTSConfig) -> tuple[Corpus,
         progress=jax.process_index() == 0,
     )
     print_once(found.table())
-    return found.corpus, unseen
+    return found.corpus, others, unseen
 
 
 def with_vectors(corpus: Corpus, source: Source, experiment: Experiment) -> tuple[Store, str]:
@@ -324,22 +332,54 @@ def held_out_rows(store: Store, per_speaker: int | None) -> tuple[Store, Store]:
 def initial_state(experiment: Experiment, source: Source, task: DecoderTask) -> ft.partial[DecoderState] | None:
     """Makes the state with the decoder of the model, if this has the sizes of the new one; otherwise `None`."""
     decoder = source.network.hifigan_decoder.waveform_decoder
-    if experiment.new_decoder or decoder.config != task.config.decoder:
+    if experiment.new_decoder or not source.trained or decoder.config != task.config.decoder:
         print_once("training a new decoder")
         return None
     print_once("starting with the decoder of the model and new discriminators")
     return ft.partial(task.state_of, decoder, key=jax.random.key(experiment.loop.seed))
 
 
-def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
-    """Train and return the result; the minutes count from `started` (`time.monotonic()`), by default from now."""
+@dataclass(frozen=True)
+class Sentence:
+    """What the model says at the end."""
+
+    text: str
+    language: str
+    reference: Path | None
+
+
+def test_sentence(experiment: Experiment, tokenizer: Tokenizer, utterance: Utterance) -> Sentence:
+    """The sentence that the model says in the voice of the recording of `utterance`.
+
+    **Raises:** `TextError` for a text of `--text` that the vocabulary cannot write.
+    """
+    text = experiment.text or TEST_SENTENCE
+    try:
+        tokenizer.encode(text, utterance.language)
+    except TextError:
+        if experiment.text is not None:
+            raise
+        text = utterance.text
+    return Sentence(text, utterance.language, utterance.audio)
+
+
+def run(
+    experiment: Experiment, started: float | None = None, *, sentences: list[Sentence] | None = None
+) -> TrainingResult:
+    """Train and return the result; the minutes count from `started` (`time.monotonic()`), by default from now.
+
+    The sentence that the model can say is appended to `sentences`.
+    """
     started = time.monotonic() if started is None else started
     common.check(experiment)
     source, new_encoder = with_encoder(load_source(experiment), experiment, started)
     encoder, channels = source.network.hifigan_decoder.speaker_encoder, source.config.gpt.channels
     decoder = replace(experiment.training.decoder, in_channels=channels, cond_channels=encoder.config.dim)
     model = replace(source.config, decoder=decoder)
-    corpus, names = find_utterances(experiment, model)
+    corpus, unseen, names = find_utterances(experiment, model)
+    sentence = test_sentence(experiment, source.tokenizer, (unseen if len(unseen) else corpus).utterances[0])
+    if sentences is not None:
+        sentences.append(sentence)
     store, identity = with_vectors(corpus, source, experiment)
     config = replace(experiment.training, decoder=decoder, latents_identity=identity)
     train, held_out = held_out_rows(store, experiment.validation)
@@ -365,8 +405,20 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
         return common.train(replace(experiment, unseen=names), task, loader, started, state)
 
 
-def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
-    """The closing lines: quality, speed, where samples and the model are, and the next command."""
+def speak(result: TrainingResult, sentence: Sentence) -> Path | None:
+    """Write the sentence, spoken with the best model of the run, to `spoken.wav`; returns `None` without a model."""
+
+    def spoken() -> XTTSSpeech:
+        model = XTTSSynthesizer.load(result.folder)
+        return model.speak(sentence.text, sentence.language, reference=sentence.reference)
+
+    return common.write_spoken(result, spoken)
+
+
+def summary(
+    result: TrainingResult, experiment: Experiment, seconds: float, sentence: Sentence, spoken: Path | None
+) -> str:
+    """The closing lines: quality, speed, samples, the spoken sentence, and the next command."""
     config = experiment.training
     audio = experiment.batch_size * config.segment / config.mel.sample_rate
     folder = shlex.quote(str(result.folder))
@@ -375,6 +427,7 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
         *common.metrics_rows(result),
         common.speed_row(result, audio),
         *common.samples_rows(result, experiment),
+        *([] if spoken is None else [("test sentence", f"{spoken}, in the voice of {sentence.reference}")]),
         *common.model_rows(result, f'jaxvoice speak "Any text." OUTPUT.wav --model {folder} --reference VOICE.wav'),
     ]
     more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
@@ -383,7 +436,12 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment and return its exit code."""
-    return common.main(argv, name=NAME, parse=parse, run=run, summary=summary)
+    sentences: list[Sentence] = []
+
+    def close(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
+        return summary(result, experiment, seconds, sentences[0], speak(result, sentences[0]))
+
+    return common.main(argv, name=NAME, parse=parse, run=ft.partial(run, sentences=sentences), summary=close)
 
 
 if __name__ == "__main__":

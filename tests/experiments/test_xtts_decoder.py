@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import soundfile
 
 from experiments import xtts_decoder as experiment
-from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.data import Utterance
+from jaxvoice.errors import CheckpointError, ConfigError, TextError
 from jaxvoice.models import speaker_encoder as speaker_encoders
 from jaxvoice.models.speaker_encoder import LSTMConfig, SpeakerEncoderConfig
 from jaxvoice.models.xtts import FAMILY, Tokenizer, train_vocabulary
+from jaxvoice.models.xtts.gpt_training import UNTRAINED
 from jaxvoice.models.xtts_dvae import FAMILY as DVAE_FAMILY, CodecNetwork
 from tests.experiments import command_lines
 from tests.models.speaker_encoder.small import random_encoder
@@ -37,7 +40,7 @@ def source(tmp_path_factory):
         max_text=40,
     )
     config = replace(SMALL, gpt=gpt, languages=("en",))
-    FAMILY.save_network(folder, random_xtts(config), config)
+    FAMILY.save_network(folder, random_xtts(config), config, info={UNTRAINED: ["hifigan_decoder"]})
     (folder / "vocab.json").write_text(VOCABULARY)
     DVAE_FAMILY.save_network(folder / "dvae", random_network(CodecNetwork, CODEC), CODEC)
     return folder
@@ -68,8 +71,9 @@ def test_defaults_depend_on_the_preset_and_the_model(source, monkeypatch):
     tiny = experiment.parse([])
     assert tiny.preset == "tiny" and tiny.training.decoder.upsample_initial_channel == 128
     assert tiny.training.decoder.hop_length == 256 and not tiny.training.decoder.conv_pre_weight_norm
-    given = experiment.parse(["--preset", "full", "--model", str(source)])
-    assert given.training.decoder == SMALL.decoder and given.training.generator_optimizer.learning_rate == 1e-4
+    assert experiment.parse(["--preset", "full"]).training.generator_optimizer.learning_rate == 1e-4
+    given = experiment.parse(["--preset", "full", "--model", str(source)])  # its decoder was not trained
+    assert given.training.decoder == SMALL.decoder and given.training.generator_optimizer.learning_rate == 2e-4
     new = experiment.parse(["--preset", "full", "--new-decoder"])
     assert new.new_decoder and new.training.generator_optimizer.learning_rate == 2e-4
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -125,18 +129,26 @@ def test_the_speaker_encoder_is_that_of_the_model_or_of_the_flag(source, encoder
     monkeypatch.setattr(experiment, "train_small_encoder", lambda *args: calls.append(args) or encoder)
     small, new = experiment.with_encoder(found, experiment.Experiment(), 3.0)
     assert new and small.config == given.config and calls[0][1] == 3.0
-    network = found.network.hifigan_decoder.speaker_encoder
-    trained = jax.tree.map(lambda leaf: leaf + 1 if leaf.ndim == 0 else leaf, network)
-    object.__setattr__(found.network.hifigan_decoder, "speaker_encoder", trained)
-    kept, new = experiment.with_encoder(found, experiment.Experiment(), 0.0)
-    assert kept is found and not new and len(calls) == 1
+    trained = replace(found, trained=True)
+    kept, new = experiment.with_encoder(trained, experiment.Experiment(), 0.0)
+    assert kept is trained and not new and len(calls) == 1
     lstm = SpeakerEncoderConfig(LSTMConfig(hidden=4, layers=1, dim=12))
     speaker_encoders.FAMILY.save_network(tmp_path / "lstm", random_encoder(lstm), lstm)
     with pytest.raises(ConfigError, match=r"which XTTS cannot use: .*residual network"):
         experiment.with_encoder(found, experiment.Experiment(encoder=tmp_path / "lstm"), 0.0)
 
 
+def test_texts_that_the_vocabulary_cannot_write_are_errors_or_replaced():
+    tokenizer, utterance = Tokenizer(VOCABULARY), Utterance("a", Path("a.wav"), "two by two", language="en")
+    found = experiment.test_sentence(experiment.Experiment(text="one or five"), tokenizer, utterance)
+    assert found == experiment.Sentence("one or five", "en", Path("a.wav"))
+    assert experiment.test_sentence(experiment.Experiment(), tokenizer, utterance).text == "two by two"
+    with pytest.raises(TextError, match="cannot be read by this model"):
+        experiment.test_sentence(experiment.Experiment(text="Zoo"), tokenizer, utterance)
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The reference is 0.68 s long")
 def test_a_small_run_ends_with_a_complete_model(source, encoder, corpus, tmp_path, capsys, own_cache):
     given = experiment.default_experiment("tiny")
     few = {"upsample_initial_channel": 16, "resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
@@ -155,7 +167,8 @@ def test_a_small_run_ends_with_a_complete_model(source, encoder, corpus, tmp_pat
         validation=1,
         reference_seconds=0.5,
     )
-    result = experiment.run(run)
+    sentences = []
+    result = experiment.run(run, sentences=sentences)
     shown = capsys.readouterr().out
     assert result.step == 3 and np.isfinite(list(result.metrics.values())).all()
     assert "text: 1" in shown and "training a new decoder" in shown and "held out       2 utterances" in shown
@@ -164,16 +177,19 @@ def test_a_small_run_ends_with_a_complete_model(source, encoder, corpus, tmp_pat
     np.testing.assert_array_equal(network.gpt.mel_head.weight, FAMILY.load_network(source)[0].gpt.mel_head.weight)
     assert (result.folder / "model" / "vocab.json").read_text() == VOCABULARY
     assert DVAE_FAMILY.load_network(result.folder / "model" / "dvae")[1] == CODEC
-    assert "speaker_distance" in experiment.summary(result, run, 1.0)
+    # The vocabulary cannot write the usual sentence.
+    assert sentences == [experiment.Sentence("one by one", "en", corpus.with_name("0.wav"))]
+    spoken = experiment.speak(result, sentences[0])
+    assert spoken is not None and soundfile.info(spoken).samplerate == 24000 and soundfile.info(spoken).frames > 0
+    summary = experiment.summary(result, run, 1.0, sentences[0], spoken)
+    assert "speaker_distance" in summary and f"{spoken}, in the voice of" in summary
     # The run continues with the stored vectors and settings; another run starts with its decoder.
     more = replace(run, loop=replace(run.loop, steps=4))
     assert experiment.run(more).step == 4
     kept = experiment.parse(["--run-dir", str(run.run_dir)])
     assert kept.model == source and kept.encoder == encoder and kept.training.decoder == config.decoder
     again = replace(more, model=run.run_dir, encoder=None, run_dir=tmp_path / "again")
-    counted = json.loads((run.run_dir / "model" / "config.json").read_text())["info"]
-    assert counted["step"] == 4
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "was_trained", lambda _: True)
-        experiment.run(replace(again, training=replace(again.training, decoder=config.decoder)))
+    info = json.loads((run.run_dir / "model" / "config.json").read_text())["info"]
+    assert info["step"] == 4 and UNTRAINED not in info
+    experiment.run(replace(again, training=replace(again.training, decoder=config.decoder)))
     assert "starting with the decoder of the model" in capsys.readouterr().out
