@@ -16,6 +16,13 @@ CONFIG = dataclasses.replace(
     gpt=dataclasses.replace(
         SMALL.gpt, text_ids=len(NAMES), start_text=NAMES.index("[START]"), max_text=40, max_audio=48
     ),
+    decoder=dataclasses.replace(
+        SMALL.decoder,
+        upsample_rates=(16, 16),
+        upsample_kernel_sizes=(32, 32),
+        upsample_initial_channel=16,
+        resblock_dilation_sizes=((1,),),
+    ),
 )
 
 
