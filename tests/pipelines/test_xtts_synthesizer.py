@@ -266,6 +266,17 @@ def test_models_are_loaded_from_folders(tmp_path, xtts):
         jaxvoice.Synthesizer.load(tmp_path, vocoder="x")
 
 
+def test_imported_bundles_speak(tmp_path, xtts):
+    """The model, exported to the files of the release and imported again, has the same speech."""
+    for folder in ("model", "bundle"):
+        (tmp_path / folder).mkdir()
+    write_small_xtts(tmp_path / "model")
+    jaxvoice.export_model(tmp_path / "model", tmp_path / "bundle" / "model.pth")
+    jaxvoice.import_model(tmp_path / "bundle", tmp_path / "again")
+    speech, again = (one.speak("a dog", speaker="Ben") for one in (xtts, jaxvoice.load(tmp_path / "again")))
+    np.testing.assert_array_equal(again.audio, speech.audio)
+
+
 def test_models_without_a_vocabulary_or_with_another_one(tmp_path):
     write_small_xtts(tmp_path)
     (tmp_path / "vocab.json").unlink()
