@@ -112,9 +112,7 @@ def default_experiment(preset: str, *, initial: XTTSConfig | None = None) -> Exp
         training = TrainingConfig(model, optimizer, text_weight=0.1, reference_seconds=(1.0, 2.5))
         loop = Loop(minutes=9.5, validate_every=200, checkpoint_every=500, log_every=50, best_metric="code_loss")
         devices = jax.device_count()
-        return Experiment(
-            preset=preset, batch_size=devices * -(-16 // devices), buckets=2, training=training, loop=loop
-        )
+        return Experiment(preset=preset, batch_size=devices * -(-8 // devices), buckets=1, training=training, loop=loop)
     loop = Loop(steps=500_000, validate_every=1000, checkpoint_every=1000, best_metric="code_loss")
     optimizer, batch_size, parts = gpt_optimizer(), 252, 84
     if initial is None:  # arXiv 2406.04904, section 3

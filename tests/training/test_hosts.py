@@ -14,7 +14,7 @@ import pytest
 
 from jaxvoice.errors import ConfigError
 from jaxvoice.training.parallel import initialize_distributed
-from training.toy import ToyTask, logged, losses, train
+from training.toy import ToyConfig, ToyTask, logged, losses, train
 
 
 @contextmanager
@@ -96,6 +96,17 @@ def test_two_processes_resume_the_run_of_two_others(tmp_path, compilation_cache)
     first, second = two_processes(run, compilation_cache, **OPTIONS, resume="must")
     assert "resuming after step" in first and results(first) == results(second) == ["RESULT steps 10"]
     check_against_one_process(run, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_two_processes_split_their_parameters_and_resume(tmp_path, compilation_cache):
+    run, wide = tmp_path / "run", {"width": 256, "shard_parameters": True}
+    two_processes(run, compilation_cache, **OPTIONS | {"steps": 5}, **wide)
+    first, second = two_processes(run, compilation_cache, **OPTIONS, **wide, resume="must")
+    assert results(first) == results(second) == ["RESULT steps 10"]
+    train(tmp_path / "alone", task=ToyTask(ToyConfig(width=256)), **OPTIONS)
+    for number, line in logged(tmp_path / "alone").items():
+        assert logged(run)[number]["student"] == pytest.approx(line["student"], rel=1e-4)
 
 
 def test_initialize_distributed_raises_after_use_of_jax():
