@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jaxvoice.models.hifigan import Generator as Generator, HiFiGANConfig as HiFiGANConfig
     from jaxvoice.pipelines import (
         Aligner as Aligner,
+        Codec as Codec,
         Rave as Rave,
         SpeakerEncoder as SpeakerEncoder,
         Synthesizer as Synthesizer,
@@ -33,6 +34,7 @@ __getattr__, __dir__ = lazy_imports(
         "models.hifigan": ("Generator", "HiFiGANConfig"),
         "pipelines": (
             "Aligner",
+            "Codec",
             "Rave",
             "SpeakerEncoder",
             "Synthesizer",

@@ -54,10 +54,15 @@ class Vocode:
         use_compilation_cache()
         from jaxvoice.pipelines import Vocoder
         from jaxvoice.pipelines.argument_checks import check_noise_options
+        from jaxvoice.pipelines.sources import load_with_method
 
         check_noise_options(options, "--")
-        vocoder = Vocoder.load(self.model)
-        vocoder.check_options(options)
+        vocoder = load_with_method(self.model, "resynthesize", "a vocoder or a codec")
+        if isinstance(vocoder, Vocoder):
+            vocoder.check_options(options)
+        elif options:
+            name = next(iter(options))
+            raise ConfigError(f"{self.model} is a codec, which has no option {name!r}. Omit {name} (--{name}).")
         if self.cond is not None:
             options["cond"] = _read_vector(self.cond)
         return convert_files(
@@ -73,18 +78,21 @@ class Vocode:
         given = {name: getattr(self, name) for name in ("cond", "sigma", "denoise", "seed")}
         return {name: value for name, value in given.items() if value is not None}
 
-    def vocode(self, vocoder: "Vocoder", path: Path, options: dict[str, Any]) -> "np.ndarray":
-        """The audio of one file; `options` of `synthesize`."""
+    def vocode(self, vocoder: Any, path: Path, options: dict[str, Any]) -> "np.ndarray":
+        """The audio of one file, with a vocoder or a codec; `options` of `synthesize`."""
         from jaxvoice.data import read_audio, read_mel
         from jaxvoice.data.mel_files import TORCH_SUFFIXES
         from jaxvoice.dsp import check_mel
         from jaxvoice.dsp.contract import zero_frames
+        from jaxvoice.pipelines import Vocoder
 
         if path.suffix.lower() == ".npz":
             raise MelError(f"{path} is an .npz archive; save the mel spectrogram as .npy with numpy.save.")
         if path.suffix.lower() not in (".npy", *TORCH_SUFFIXES):
             audio = read_audio(path)
             return vocoder.resynthesize(audio.samples, audio.sample_rate, **options)
+        if not isinstance(vocoder, Vocoder):
+            raise MelError(f"{path} is a mel spectrogram, but {self.model} is a codec, which reads recordings.")
         mel = read_mel(path, vocoder.channels)
         contract = _contract(vocoder)
         if contract is not None and not self.no_check:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.voice import Voice as Voice
     from jaxvoice.pipelines.voice_converter import VoiceConverter as VoiceConverter
     from jaxvoice.pipelines.waveglow_vocoder import WaveGlowVocoder as WaveGlowVocoder
+    from jaxvoice.pipelines.xtts_codec import Codec as Codec
     from jaxvoice.pipelines.xtts_speech import SpokenPiece as SpokenPiece, XTTSSpeech as XTTSSpeech
     from jaxvoice.pipelines.xtts_synthesizer import XTTSSynthesizer as XTTSSynthesizer
     from jaxvoice.pipelines.xtts_voice import XTTSVoice as XTTSVoice
@@ -46,6 +47,7 @@ __getattr__, __dir__ = lazy_imports(
         "voice": ("Voice",),
         "voice_converter": ("VoiceConverter",),
         "waveglow_vocoder": ("WaveGlowVocoder",),
+        "xtts_codec": ("Codec",),
         "xtts_speech": ("SpokenPiece", "XTTSSpeech"),
         "xtts_synthesizer": ("XTTSSynthesizer",),
         "xtts_voice": ("XTTSVoice",),

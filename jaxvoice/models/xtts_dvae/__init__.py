@@ -12,7 +12,10 @@ if TYPE_CHECKING:
         DVAEConfig as DVAEConfig,
     )
     from jaxvoice.models.xtts_dvae.family import FAMILY as FAMILY
-    from jaxvoice.models.xtts_dvae.front_end import normalized_log_mel as normalized_log_mel
+    from jaxvoice.models.xtts_dvae.front_end import (
+        inversion_config as inversion_config,
+        normalized_log_mel as normalized_log_mel,
+    )
     from jaxvoice.models.xtts_dvae.network import (
         DVAE as DVAE,
         CodeBook as CodeBook,
@@ -27,7 +30,7 @@ __getattr__, __dir__ = lazy_imports(
         "codec": ("CodecNetwork",),
         "config": ("DVAE_MEL", "CodecConfig", "DVAEConfig"),
         "family": ("FAMILY",),
-        "front_end": ("normalized_log_mel",),
+        "front_end": ("inversion_config", "normalized_log_mel"),
         "network": ("DVAE", "CodeBook", "Quantized", "Reconstruction"),
     },
 )

@@ -1,10 +1,12 @@
-"""The network in a model folder of the DVAE of XTTS: the autoencoder and the statistics of its mel spectrograms."""
+"""The network in a model folder of the DVAE of XTTS: the autoencoder, the statistics of its mel spectrograms, and a
+vocoder."""
 
 import equinox as eqx
 import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
 
+from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.xtts_dvae.config import CodecConfig
 from jaxvoice.models.xtts_dvae.front_end import normalized_log_mel
 from jaxvoice.models.xtts_dvae.network import DVAE, Reconstruction
@@ -12,18 +14,22 @@ from jaxvoice.nn import Module, operation
 
 
 class CodecNetwork(Module):
-    """Audio to codes, and codes to mel spectrograms.
+    """Audio to codes, and codes to mel spectrograms and, with a vocoder, to audio.
 
-    The names of weights in a model folder are those of `dvae.pth`, and `mel_stats`.
+    The names of weights in a model folder are those of `dvae.pth`, `mel_stats`, and those of the vocoder below
+    `vocoder`.
     """
 
     dvae: DVAE
     mel_stats: Float[Array, " mels"]
+    vocoder: Generator | None
     config: CodecConfig = eqx.field(static=True)
 
     def __init__(self, config: CodecConfig, *, key: PRNGKeyArray):
-        self.dvae = DVAE(config.dvae, key=jax.random.split(key, 1)[0])
+        dvae_key, vocoder_key = jax.random.split(key)
+        self.dvae = DVAE(config.dvae, key=dvae_key)
         self.mel_stats = jnp.ones(config.mel.num_mels)
+        self.vocoder = None if config.vocoder is None else Generator(config.vocoder, key=vocoder_key)
         self.config = config
 
     def __call__(self, audio: Float[Array, "*batch samples"]) -> Reconstruction:
@@ -46,5 +52,4 @@ class CodecNetwork(Module):
     @operation
     def decode(self, codes: Int[Array, "*batch codes"]) -> Float[Array, "*batch frames mels"]:
         """The log-mel spectrogram of `codes`, not divided by the statistics; NaN for codes outside the book."""
-        mel = self.dvae.decode(codes)
-        return mel * self.mel_stats.astype(mel.dtype).reshape((1,) * (mel.ndim - 1) + (-1,))
+        return self.dvae.decode(codes) * self.mel_stats

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from jaxvoice.config import check_field, check_positive, check_types
 from jaxvoice.dsp.mel_config import PowerMelConfig
+from jaxvoice.errors import ConfigError
+from jaxvoice.models.hifigan.config import GeneratorConfig
 
 DVAE_MEL = PowerMelConfig(
     sample_rate=22050,
@@ -71,16 +73,27 @@ class DVAEConfig:
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The model in a folder of the family `xtts_dvae`.
+    """The model in a folder of the family `xtts_dvae`: the autoencoder, and a vocoder if one was trained.
 
-    **Raises:** `ConfigError` for values of the wrong type.
+    **Raises:** `ConfigError` for values of the wrong type, or a vocoder that does not fit the mel spectrograms.
     """
 
     dvae: DVAEConfig = field(default_factory=DVAEConfig)
     """The autoencoder."""
+    vocoder: GeneratorConfig | None = None
+    """The HiFi-GAN generator that converts decoded mel spectrograms to audio; the release has None."""
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.vocoder is None:
+            return
+        for name, value, wanted in (
+            ("in_channels", self.vocoder.in_channels, self.mel.num_mels),
+            ("hop_length, the product of upsample_rates,", self.vocoder.hop_length, self.mel.hop_length),
+            ("cond_channels", self.vocoder.cond_channels, 0),
+        ):
+            if value != wanted:
+                raise ConfigError(f"vocoder.{name} is {value}; it should be {wanted}, to fit the mel of the DVAE.")
 
     @property
     def mel(self) -> PowerMelConfig:

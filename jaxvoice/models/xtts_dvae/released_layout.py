@@ -92,7 +92,8 @@ class DVAELayout(CheckpointLayout):
             config = CodecConfig(network_sizes(shapes, where))
         else:
             table = migrate("model folder", read_settings(path), str(path)).table
-            config = from_dict(CodecConfig, table.get("config", {}), str(path))
+            # The file of an export of a codec has no vocoder.
+            config = replace(from_dict(CodecConfig, table.get("config", {}), str(path)), vocoder=None)
         weights = plan_weights(
             _without_statistics(archive, prefix), dvae_shapes(config.dvae), RULES, options, prefix=prefix,
             ignore=ignored(prefix),
@@ -121,14 +122,16 @@ class DVAELayout(CheckpointLayout):
     def plan_export(self, config: CodecConfig, layout: FileLayout, given: Mapping[str, Spec], where: str) -> Plan:
         """The DVAE under the names of the imported file. The statistics are in a file of their own.
 
+        The vocoder of a codec is left out, because coqui's files have none.
+
         **Raises:** `CheckpointError` for tensors that are not those of `config`.
         """
-        own = {name: spec for name, spec in given.items() if name != STATISTICS}
+        own = {name: spec for name, spec in given.items() if name != STATISTICS and not name.startswith("vocoder.")}
         return plan_export(dvae_shapes(config.dvae), RULES, layout, own, where)
 
     def setting_differences(self, found: CodecConfig, config: CodecConfig) -> list[str]:
         """The settings of the code book, which the tensors do not contain."""
-        return [line for line in differences(found, config) if "mel." not in line]
+        return [line for line in differences(found.dvae, config.dvae, "dvae.") if "mel." not in line]
 
 
 def statistics_file(values: np.ndarray, beside: Path) -> dict[str, bytes]:

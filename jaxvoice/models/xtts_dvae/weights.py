@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from jaxvoice.errors import CheckpointError
+from jaxvoice.models.hifigan.weights import generator_shapes
 from jaxvoice.models.xtts_dvae.config import DVAE_MEL, CodecConfig, DVAEConfig
 from jaxvoice.weights.mismatches import format_name
 from jaxvoice.weights.rules import Ignore, Rule
@@ -55,7 +56,9 @@ def dvae_shapes(config: DVAEConfig) -> Shapes:
 
 def codec_shapes(config: CodecConfig) -> Shapes:
     """Shape of every array in a model folder, by name."""
-    return {**dvae_shapes(config.dvae), STATISTICS: (config.mel.num_mels,)}
+    vocoder = {} if config.vocoder is None else generator_shapes(config.vocoder)
+    shapes = {**dvae_shapes(config.dvae), STATISTICS: (config.mel.num_mels,)}
+    return shapes | {f"vocoder.{name}": shape for name, shape in vocoder.items()}
 
 
 def networks_in(names: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import pytest
 
+from jaxvoice.models.hifigan.config import GeneratorConfig
 from jaxvoice.models.xtts import XTTS, ConditioningConfig, preset
 from jaxvoice.models.xtts.weights import dtypes, xtts_shapes
 from jaxvoice.models.xtts_dvae import CodecConfig, CodecNetwork, DVAEConfig
@@ -34,7 +35,13 @@ def test_shapes_match_the_network(config):
 
 
 @pytest.mark.parametrize(
-    "config", [CODEC, CodecConfig(), CodecConfig(DVAEConfig(codes=8192, layers=3, blocks=2, kernel_size=5))]
+    "config",
+    [
+        CODEC,
+        CodecConfig(),
+        CodecConfig(DVAEConfig(codes=8192, layers=3, blocks=2, kernel_size=5)),
+        CodecConfig(vocoder=GeneratorConfig(resblock="2")),
+    ],
 )
 def test_shapes_match_the_autoencoder(config):
     network = named_arrays(eqx.filter_eval_shape(CodecNetwork, config, key=jax.random.key(0)), merged=("dvae",))

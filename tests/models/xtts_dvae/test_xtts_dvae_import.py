@@ -1,17 +1,20 @@
 """Import and export of `dvae.pth`, with the statistics of mel bands beside it, in it, or without them."""
 
 import json
+from dataclasses import replace
 
+import equinox as eqx
+import jax
 import numpy as np
 import pytest
 import torch
 
 import jaxvoice
 from jaxvoice.errors import CheckpointError
-from jaxvoice.models.xtts_dvae import FAMILY
+from jaxvoice.models.xtts_dvae import FAMILY, CodecNetwork
 from jaxvoice.weights import named_arrays
 from tests.models.xtts.bundles import STATISTICS, dvae_state, training_state
-from tests.models.xtts_dvae.small import SMALL
+from tests.models.xtts_dvae.small import SMALL, VOCODER
 
 
 def arrays_of(folder):
@@ -99,3 +102,19 @@ def test_exports_are_those_of_the_release(tmp_path):
     with pytest.raises(CheckpointError, match=r"mel_stats\.pth contains the statistics of another model"):
         jaxvoice.export_model(tmp_path / "model", tmp_path / "out" / "other.pth")
     assert not (tmp_path / "out" / "other.pth").exists()
+
+
+def test_export_of_a_codec_leaves_out_its_vocoder(tmp_path):
+    torch.save(dvae_state(), tmp_path / "dvae.pth")
+    torch.save(torch.from_numpy(STATISTICS), tmp_path / "mel_stats.pth")
+    jaxvoice.import_model(tmp_path / "dvae.pth", tmp_path / "model")
+    network, config = FAMILY.load_network(tmp_path / "model")
+    config = replace(config, vocoder=VOCODER)
+    codec = CodecNetwork(config, key=jax.random.key(0))
+    parts = network.dvae, network.mel_stats
+    FAMILY.save_network(tmp_path / "codec", eqx.tree_at(lambda n: (n.dvae, n.mel_stats), codec, parts), config)
+    jaxvoice.export_model(tmp_path / "codec", tmp_path / "out" / "dvae.pth")
+    again = torch.load(tmp_path / "out" / "dvae.pth", weights_only=True)
+    assert again.keys() == dvae_state().keys()
+    jaxvoice.import_model(tmp_path / "out" / "dvae.pth", tmp_path / "again")
+    assert_equal(arrays_of(tmp_path / "again"), expected(STATISTICS))
