@@ -32,6 +32,7 @@ from jaxvoice.text import ALIGNED
 from tests.models.gaussian_tts.small import SMALL
 from tests.pipelines.conftest import loud_generator, small_config
 from tests.pipelines.served_pipelines import LONG, RATE, Autoencoder, Cloner, Gated, Speaker, Vocoder, tone
+from tests.pipelines.small_xtts import small_synthesizer, stored_voices
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
@@ -352,6 +353,30 @@ def test_ports(monkeypatch):
         with pytest.raises(MissingExtraError, match=r"pip install 'jaxvoice\[serve\]'"):
             call()
     service.close()
+
+
+@pytest.mark.slow
+def test_xtts_is_streamed_in_stored_voices_and_those_of_recordings():
+    xtts, text = small_synthesizer(voices=stored_voices()), "The cat sat on the mat. A dog came in, and it ran away."
+    with serving([ServedModel("xtts", xtts)]) as (_, address), client(address) as connection:
+        (described,) = connection.get("/api/models").json()["models"]
+        assert list(described["tasks"]) == ["speak", "clone"] and described["speakers"] == ["Ann", "Ben"]
+        options = {"text": text, "language": "en", "seed": 3}
+        with connection.stream("POST", "/api/speak", json=options | {"speaker": "Ann", "format": "pcm"}) as response:
+            blocks = list(response.iter_raw())
+        spoken = np.frombuffer(b"".join(blocks), np.int16)
+        expected = xtts.speak(**options, speaker="Ann").audio
+        assert len(blocks) > 2
+        np.testing.assert_allclose(spoken, np.frombuffer(pcm16(expected), np.int16), atol=1)
+        recording = np.repeat(tone(4.0), 3)
+        file = io.BytesIO()
+        soundfile.write(file, recording, 3 * RATE, "FLOAT", format="WAV")
+        cloned = connection.post("/api/clone", data=options, files={"reference": ("me.wav", file.getvalue())})
+        voice = xtts.voice(recording, sample_rate=3 * RATE)
+        expected = np.frombuffer(pcm16(xtts.speak(**options, reference=voice).audio), np.int16)
+        np.testing.assert_allclose(audio_of(cloned)[0], expected, atol=1)
+        unknown = connection.post("/api/speak", json=options | {"speaker": "An"})
+        assert unknown.status_code == 400 and "speaker is 'An'; the nearest known" in unknown.json()["error"]
 
 
 @pytest.mark.slow

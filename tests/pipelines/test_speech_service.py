@@ -12,6 +12,7 @@ from jaxvoice.pipelines import HiFiGANVocoder, Rave, Synthesizer, VITSSynthesize
 from jaxvoice.pipelines.served_inputs import Limits, pcm16, public_message, read_upload
 from jaxvoice.pipelines.served_models import ServedModel, load_models
 from jaxvoice.pipelines.speech_service import SpeechService, Upload
+from jaxvoice.pipelines.xtts_synthesizer import XTTSSynthesizer
 from tests.pipelines.conftest import loud_generator, small_config
 from tests.pipelines.served_pipelines import RATE, Autoencoder, Cloner, LatentVocoder, Speaker, Table, Vocoder, tone
 
@@ -76,7 +77,10 @@ def test_pipelines_of_the_library_have_the_methods():
     def arguments(method):
         return set(inspect.signature(method).parameters)
 
-    assert {"language", "speaker", "reference", "seed", "stream"} <= arguments(VITSSynthesizer.speak)
+    for pipeline in (VITSSynthesizer, XTTSSynthesizer):
+        assert {"language", "speaker", "reference", "seed", "stream"} <= arguments(pipeline.speak)
+        assert isinstance(pipeline.speakers, property) and isinstance(pipeline.languages, property)
+    assert {"temperature", "top_k", "top_p", "repetition_penalty"} <= arguments(XTTSSynthesizer.speak)
     assert {"speed", "seed"} <= arguments(Synthesizer.speak) and not hasattr(Synthesizer, "encode_voice")
     assert {"speaker", "pitch"} <= arguments(VITSSynthesizer.convert_chunks)
     assert "pitch" in arguments(VoiceConverter.convert_chunks) and hasattr(VoiceConverter, "encode_voice")
