@@ -48,7 +48,7 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
     a speaker encoder of coqui to `config_se.json`, where `import_model` and `compare` find it. An existing
     configuration is kept if the file has the same mel contract with it, and a speaker encoder the same settings. If the
     implementation has configuration files, it also contains their keys. Other files of the layout, such as the names of
-    languages and speakers, are written beside it.
+    languages and speakers, and models inside the model folder are written beside it.
 
     A state dict for training, such as that of RAVE, also contains the discriminators in `training.safetensors`. If
     there are none, they are initialised, and a warning is printed.
@@ -109,10 +109,12 @@ def export_model(folder: str | Path, to: str | Path, format: Format | Literal["a
             with atomic_write(to.parent / name) as output:
                 output.write(content)
             written.append(to.parent / name)
+        path = to.parent / exporter.config_file
+        kept = os.path.lexists(path)
+        _write_config(path, to, family, exporter, config, about.get("info"))
+        written += [] if kept else [path]
         for name, inner in inside.items():
             export_model(inner, to.parent / name)
-            written.append(to.parent / name)
-        _write_config(to.parent / exporter.config_file, to, family, exporter, config, about.get("info"))
     except JaxvoiceError:
         for path in written:
             path.unlink()

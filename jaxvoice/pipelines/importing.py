@@ -135,7 +135,8 @@ def import_model(
                 with atomic_write(folder / name) as file:
                     file.write(content)
             for name, inner in found.inside.items():
-                import_model(inner.path, folder / name, family=inner.family, part=inner.part, inert=inert)
+                summary = import_model(inner.path, folder / name, family=inner.family, part=inner.part, inert=inert)
+                info["assumed"] += [f"{name}: {line}" for line in summary.info["assumed"]]
             trained = None
             if beside:
                 trained = _import_training(Path(beside), layout, found, folder, tables, inert)

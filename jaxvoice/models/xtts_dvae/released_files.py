@@ -6,11 +6,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxvoice.errors import CheckpointError
+from jaxvoice.models.xtts_dvae.weights import STATISTICS
 from jaxvoice.weights.archive import Archive, ModuleNode, Source, TensorInfo, Tensors
 from jaxvoice.weights.formats import open_archive
 
 STATISTICS_FILE = "mel_stats.pth"
 """The statistics of mel bands: a tensor by itself."""
+MODEL_FILE = "model.pth"
+"""The weights of an XTTS, which contain the statistics, too."""
 
 
 def read_statistics(path: Path, bands: int) -> Float32[np.ndarray, " mels"]:
@@ -34,6 +37,28 @@ def read_statistics(path: Path, bands: int) -> Float32[np.ndarray, " mels"]:
             "because mel spectrograms are divided by them. Restore the file."
         )
     return values
+
+
+def statistics_beside(folder: Path, bands: int) -> tuple[Float32[np.ndarray, " mels"], Path] | None:
+    """The statistics of mel bands in `folder`, and their file: `mel_stats.pth`, or else the weights of the XTTS.
+
+    `None` if there are none.
+
+    **Raises:** `CheckpointError` as `read_statistics`.
+    """
+    path, model = folder / STATISTICS_FILE, folder / MODEL_FILE
+    if path.is_file():
+        return read_statistics(path, bands), path
+    if not model.is_file():
+        return None
+    try:
+        with open_archive(model) as archive:
+            infos = archive.tensors.infos()
+            ends = (name for name in infos if name.split(".")[-1] == STATISTICS and infos[name].shape == (bands,))
+            name = next(ends, None)
+            return None if name is None else (np.array(archive.tensors[name], np.float32), model)
+    except CheckpointError:  # the statistics remain unknown
+        return None
 
 
 def as_archive(values: Float32[np.ndarray, " mels"], name: str, path: Path, format: str) -> Archive:

@@ -18,7 +18,7 @@ from jaxvoice.models.checkpoint_layout import (
     plan_weights,
 )
 from jaxvoice.models.xtts_dvae.config import CodecConfig
-from jaxvoice.models.xtts_dvae.released_files import STATISTICS_FILE, as_archive, read_statistics
+from jaxvoice.models.xtts_dvae.released_files import STATISTICS_FILE, as_archive, read_statistics, statistics_beside
 from jaxvoice.models.xtts_dvae.weights import (
     NAME,
     RULES,
@@ -43,7 +43,7 @@ LICENCE = "Coqui Public Model License 1.0.0 (not commercial) for released weight
 SETTINGS_FILE = "dvae_config.json"
 """The configuration beside an export; coqui has no such file."""
 
-_ONES = "statistics of mel bands of 1: there is no mel_stats.pth"
+_ONES = "statistics of mel bands of 1: there is no mel_stats.pth, so that codes are not those of the release"
 _MOST_ALIKE = 1e-5
 
 
@@ -76,7 +76,7 @@ class DVAELayout(CheckpointLayout):
         return f"It contains a DVAE; pass {path} to import it alone." if path.is_file() else ""
 
     def plan_import(self, checkpoint: Checkpoint, options: ImportOptions) -> ImportPlan:
-        """Plan the import of a DVAE, with the statistics in the same file or in `mel_stats.pth` beside it.
+        """Plan the import of a DVAE, with the statistics in its file, or in `mel_stats.pth` or `model.pth` beside it.
 
         **Raises:** `CheckpointError` or `ConfigError` if the file contains several, or if tensors and files contradict
         each other.
@@ -180,9 +180,9 @@ def _statistics(archive: Archive, prefix: str, bands: int) -> tuple[tuple[Archiv
     assumed: tuple[str, ...] = ()
     if name is not None:
         source = archive.with_tensors(archive.tensors.renamed({name: name}))
-    elif path.is_file():
+    elif (beside := statistics_beside(path.parent, bands)) is not None:
         name = STATISTICS
-        source = as_archive(read_statistics(path, bands), name, path, "torch")
+        source = as_archive(beside[0], name, beside[1], "torch")
     else:
         name, assumed = STATISTICS, (_ONES,)
         source = as_archive(np.ones(bands, np.float32), name, path, "none")

@@ -10,8 +10,17 @@ import jaxvoice
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.xtts import FAMILY, read_voices
 from jaxvoice.weights import named_arrays
-from tests.models.xtts.bundles import STATISTICS, dvae_state, released_arrays, released_state, speakers, write_bundle
+from tests.models.xtts.bundles import (
+    STATISTICS,
+    coqui_settings,
+    dvae_state,
+    released_arrays,
+    released_state,
+    speakers,
+    write_bundle,
+)
 from tests.models.xtts.small import SMALL, random_xtts
+from tests.pipelines.small_xtts import write_small_xtts
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +119,22 @@ def test_exports_in_other_formats_are_imported(exported, tmp_path):
     network, _ = FAMILY.load_network(tmp_path / "again")
     name = "gpt.text_head.weight"
     np.testing.assert_array_equal(named_arrays(network)[name], released_arrays()[name])
+
+
+def test_nothing_remains_of_an_export_beside_another_configuration(exported, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(coqui_settings(gpt_layers=3)), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"config\.json is the configuration of another model \(.*gpt_layers"):
+        jaxvoice.export_model(exported[0], tmp_path / "model.pth")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The speech of")
+def test_speech_after_export_and_import_is_the_same(tmp_path):
+    write_small_xtts(tmp_path / "model")
+    jaxvoice.export_model(tmp_path / "model", tmp_path / "out" / "model.pth")
+    jaxvoice.import_model(tmp_path / "out", tmp_path / "again")
+    models = [jaxvoice.load(tmp_path / name) for name in ("model", "again")]
+    first, second = (model.speak("a text.", "en", speaker="Ann", seed=3, max_codes=6) for model in models)
+    assert models[1].speakers == ("Ann", "Ben") and np.abs(first.audio).max() > 0
+    np.testing.assert_array_equal(first.audio, second.audio)

@@ -284,6 +284,20 @@ def test_statistics_that_differ_are_noted(imported, tmp_path):
     np.testing.assert_array_equal(codec.mel_stats, 1.5 * STATISTICS)
 
 
+@pytest.mark.parametrize("name", ["model.pth", "best_model.pth"])
+def test_statistics_of_the_autoencoder_are_those_in_the_weights_if_known(imported, tmp_path, name):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for path in imported[0].iterdir():
+        (bundle / (name if path.name == "model.pth" else path.name)).write_bytes(path.read_bytes())
+    (bundle / "mel_stats.pth").unlink()
+    summary = jaxvoice.import_model(bundle, tmp_path / "model")
+    codec, _ = DVAE.load_network(tmp_path / "model" / "dvae")
+    known = name == "model.pth"
+    np.testing.assert_array_equal(codec.mel_stats, STATISTICS if known else np.ones(10))
+    assert [line.partition(":")[0] for line in summary.info["assumed"]] == ([] if known else ["dvae"])
+
+
 def test_missing_parts_of_the_bundle_are_named(imported, tmp_path):
     bundle = tmp_path / "bundle"
     bundle.mkdir()
