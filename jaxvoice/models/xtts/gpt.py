@@ -164,14 +164,20 @@ class GPT(Module):
 
         **Raises:** `ShapeError` as the call, or if there is no room for text and reference.
         """
-        prefix = jnp.concatenate([conditioning, self._embed_text(text).astype(conditioning.dtype)], axis=-2)
-        if positions <= prefix.shape[-2]:
-            raise ShapeError(f"positions is {positions}; it should be above {prefix.shape[-2]}, those of the prefix.")
-        mask = self._key_mask(conditioning, text, text_count)
-        cache = self.gpt.init_cache(prefix.shape[:-2], positions, dtype=prefix.dtype)
-        _, cache = self.gpt.extend(prefix, cache, 0, mask=mask)
         ids = jnp.full(text.shape[:-1], self.config.start_audio, jnp.int32)
-        return self.step(ids, 0, cache, prefix.shape[-2])
+        dtype = conditioning.dtype
+        parts = [conditioning, self._embed_text(text).astype(dtype), self._embed_code(ids, 0, dtype)[..., None, :]]
+        inputs = jnp.concatenate(parts, axis=-2)
+        if positions < inputs.shape[-2]:
+            raise ShapeError(
+                f"positions is {positions}; it should be above {inputs.shape[-2] - 1}, those of the prefix."
+            )
+        mask = self._key_mask(conditioning, text, text_count)
+        if mask is not None:
+            mask = jnp.concatenate([mask, jnp.ones((*text.shape[:-1], 1), bool)], axis=-1)
+        cache = self.gpt.init_cache(inputs.shape[:-2], positions, dtype=dtype)
+        y, cache = self.gpt.extend(inputs, cache, 0, mask=mask)
+        return self._step(y[..., -1, :], cache)
 
     @operation
     def step(
@@ -186,13 +192,22 @@ class GPT(Module):
         **Arguments:** `codes`, the new codes, of which `number` were computed before, the start included; `start`, the
         position of the new code in `cache`.
         """
+        x = self._embed_code(codes, number, cache.keys[0].dtype)
+        y, cache = self.gpt.extend(x[..., None, :], cache, start)
+        return self._step(y[..., 0, :], cache)
+
+    def _step(self, y: Float[Array, "*batch channels"], cache: KeyValues) -> Step:
+        """The state after the last position, for which the transformer returned `y`."""
+        latent = self.final_norm(y)
+        return Step(latent, self.mel_head(latent).astype(jnp.float32), cache)
+
+    def _embed_code(
+        self, codes: Int[Array, "*batch"], number: Int[Array, ""] | int, dtype: jnp.dtype
+    ) -> Float[Array, "*batch channels"]:
+        """The vectors of codes that `number` others precede, the start included."""
         table = self.mel_pos_embedding.emb.weight
         position = jax.lax.dynamic_index_in_dim(table, jnp.asarray(number, jnp.int32), keepdims=False)
-        dtype = cache.keys[0].dtype
-        x = (self.mel_embedding(codes) + position.reshape((1,) * codes.ndim + (-1,))).astype(dtype)
-        y, cache = self.gpt.extend(x[..., None, :], cache, start)
-        latent = self.final_norm(y)[..., 0, :]
-        return Step(latent, self.mel_head(latent).astype(jnp.float32), cache)
+        return (self.mel_embedding(codes) + position.reshape((1,) * codes.ndim + (-1,))).astype(dtype)
 
     def _embed_text(self, text: Int[Array, "*batch tokens"]) -> Float[Array, "*batch tokens channels"]:
         return _with_positions(self.text_embedding(text), self.text_pos_embedding, "text tokens")
