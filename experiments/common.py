@@ -48,6 +48,7 @@ from jaxvoice.weights.model_folder import read_config_file
 
 if TYPE_CHECKING:
     from jaxvoice.pipelines.synthesizer import Speech
+    from jaxvoice.pipelines.xtts_speech import XTTSSpeech
 
 Row = tuple[str, str]
 UNNAMED = ("training", "loop")
@@ -467,7 +468,7 @@ def model_rows(result: TrainingResult, command: str) -> list[Row]:
     return [("the model", f"{folder}{of_step(step, result)}"), ("next", command)]
 
 
-def write_spoken(result: TrainingResult, speak: Callable[[], "Speech"]) -> Path | None:
+def write_spoken(result: TrainingResult, speak: Callable[[], "Speech | XTTSSpeech"]) -> Path | None:
     """Write the speech that `speak` makes with the best model to `spoken.wav`; returns `None` without a model."""
     if not (result.folder / "model" / "config.json").is_file() or jax.process_index() != 0:
         return None
