@@ -93,15 +93,20 @@ def coqui_settings(config: XTTSConfig = SMALL, **changes: Any) -> dict[str, Any]
 
 
 def pickled_config(settings: dict[str, Any]) -> Any:
-    """An instance of a class with the name of coqui's, which does not exist where the file is read."""
-    module = types.ModuleType("TTS.tts.configs.xtts_config")
+    """Instances of classes with the names of coqui's, which do not exist where the file is read."""
+    module: Any = types.ModuleType("TTS.tts.configs.xtts_config")
     for name in ("TTS", "TTS.tts", "TTS.tts.configs"):
         sys.modules.setdefault(name, types.ModuleType(name))
-    module.XttsConfig = type("XttsConfig", (), {"__module__": module.__name__})  # pyright: ignore[reportAttributeAccessIssue]
     sys.modules[module.__name__] = module
-    config = module.XttsConfig()
-    vars(config).update(settings)
-    return config
+
+    def instance(name: str, values: dict[str, Any]) -> Any:
+        setattr(module, name, type(name, (), {"__module__": module.__name__}))
+        made = getattr(module, name)()
+        vars(made).update(values)
+        return made
+
+    parts = {"model_args": instance("XttsArgs", settings["model_args"]), "audio": instance("XttsAudio", {})}
+    return instance("XttsConfig", settings | parts)
 
 
 def forget_pickled_classes() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import jaxvoice
+from jaxvoice.config import to_dict
 from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.xtts import FAMILY, FRAMES_MEL, ConditioningConfig, ReferenceConfig, SamplingConfig, read_voices
 from jaxvoice.models.xtts.config import preset
@@ -165,6 +166,17 @@ def test_files_without_configuration_are_imported_with_assumptions(tmp_path):
         "16 attention heads: there is no configuration",
         "sampling, languages and sample rates of the release: there is no configuration",
     ]
+
+
+def test_configurations_in_the_file_are_read_as_data(imported, tmp_path):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for name in ("model.pth", "vocab.json"):
+        (bundle / name).write_bytes((imported[0] / name).read_bytes())
+    summary = jaxvoice.import_model(bundle, tmp_path / "model")
+    assert not summary.info["assumed"] and summary.info["config"] is None
+    found = read_config_file(tmp_path / "model").table["config"]
+    assert {**found, "dvae": None} == {**to_dict(EXPECTED), "dvae": None}  # without dvae.pth, its sizes are unknown
 
 
 def write_settings(bundle, **changes):
