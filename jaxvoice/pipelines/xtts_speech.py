@@ -13,12 +13,14 @@ from jaxtyping import Float32, Int32
 from jaxvoice.errors import CheckpointError, warn_caller
 from jaxvoice.models.xtts.config import SamplingConfig
 from jaxvoice.models.xtts.decoder import HiFiDecoder
-from jaxvoice.models.xtts.inference import generate_in_parts
+from jaxvoice.models.xtts.inference import generate_in_parts, text_widths
 from jaxvoice.models.xtts.network import XTTS
 from jaxvoice.models.xtts.streaming import DecoderStream
 from jaxvoice.nn import freeze
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.xtts_voice import XTTSVoice
+
+_WARM_UP = 24  # vectors of which the decoder decodes a block of each length
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,18 @@ class SpeechEngine:
         decoder = self._network.hifigan_decoder
         frozen = freeze(decoder.waveform_decoder, winograd=False)
         return eqx.tree_at(lambda one: one.waveform_decoder, decoder, frozen)
+
+    def warm_up(self, rows: int) -> None:
+        """Compile the programs for `rows` texts of all lengths, and those of the decoder."""
+        gpt, config = self._network.gpt, self._network.config
+        vectors = np.zeros((rows, max(1, config.gpt.conditioning.latents), config.gpt.channels), np.float32)
+        keys = _piece_keys(0, [0] * rows)
+        for width in text_widths(gpt):
+            next(generate_in_parts(gpt, vectors, [[0] * (width - 2)] * rows, config.sampling, keys))
+        stream = DecoderStream(self._decoder, np.zeros(config.speaker_encoder.dim, np.float32))
+        # More than a block of each length.
+        stream.push(np.zeros((_WARM_UP, config.gpt.channels), np.float32))
+        stream.finish()
 
     def stream(self, jobs: Sequence[SpeechJob], settings: SpeechSettings) -> Iterator[Waveform]:
         """Yield the audio of pieces, one after another, as soon as it is known."""

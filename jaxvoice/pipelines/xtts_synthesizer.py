@@ -306,6 +306,21 @@ class XTTSSynthesizer:
         speech = [joined_speech([next(spoken) for _ in of_text], self.sample_rate) for of_text in jobs]
         return speech[0] if single else speech
 
+    def warm_up(self, *, batch: int = 1) -> None:
+        """Compile the programs for texts of all lengths, so that the first call of `speak` does not compile them.
+
+        References, speech of more than about 15 s from one piece, and models without a perceiver need other programs.
+
+        **Arguments:** `batch`, the number of pieces that are spoken together, at most `batch_size`.
+
+        **Raises:** `ConfigError` if `batch` is out of range; `CheckpointError` if the model returns NaN or infinity.
+        """
+        if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= self.batch_size:
+            raise ConfigError(
+                f"batch is {format_value(batch)}; it should be a whole number from 1 to {self.batch_size}."
+            )
+        self._speech_engine.warm_up(batch)
+
     @cached_property
     def _voice_identity(self) -> str:
         return voice_identity(self.network)

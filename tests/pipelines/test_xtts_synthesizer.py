@@ -92,8 +92,10 @@ def test_the_cache_grows_with_the_codes(xtts, monkeypatch):
     assert len(speech.codes) > 20 and sizes == [112]
 
 
-def test_other_texts_and_values_compile_nothing(xtts):
-    compiled = []
+def test_texts_after_warm_up_compile_nothing():
+    # Programs of another configuration were not compiled by other tests.
+    config = dataclasses.replace(CONFIG, gpt=dataclasses.replace(CONFIG.gpt, max_audio=47))
+    xtts, compiled = small_synthesizer(config, stored_voices(), batch_size=2), []
 
     def listen(event, *_, **__):
         if event.endswith("backend_compile_duration"):
@@ -101,11 +103,14 @@ def test_other_texts_and_values_compile_nothing(xtts):
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        xtts.speak(["the cat", TEXT, "yes"], speaker="Ann")
+        for batch in (1, 2):
+            xtts.warm_up(batch=batch)
         programs = len(compiled)
         options = {"temperature": 0.6, "top_k": 7, "top_p": 0.7, "repetition_penalty": 3.0, "penalize_prefix": False}
         xtts.speak(["a dog ran away", "yes", TEXT], "pt", speaker="Ben", seed=3, **options)
-        assert len(compiled) == programs
+        assert list(xtts.speak(TEXT, speaker="Ben", stream=True))
+        # One for the beginning and one for the steps, for one text and for two; the others may be compiled already.
+        assert len(compiled) == programs >= 4
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
 
@@ -288,6 +293,8 @@ def test_models_without_a_vocabulary_or_with_another_one(tmp_path):
     (tmp_path / "vocab.json").write_text(other, encoding="utf-8")
     with pytest.raises((CheckpointError, ConfigError), match=r"vocab\.json"):
         XTTSSynthesizer.load(tmp_path)
+    with pytest.raises(ConfigError, match="batch is 5; it should be a whole number from 1 to 4"):
+        loaded.warm_up(batch=5)
     with pytest.raises(ConfigError, match="batch_size is 0"):
         small_synthesizer(batch_size=0)
     with pytest.raises(ConfigError, match="another configuration"):

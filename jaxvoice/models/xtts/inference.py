@@ -56,8 +56,7 @@ def generate_in_parts(
     config, rows = gpt.config, len(texts)
     most = config.max_new_codes if max_codes is None else max_codes
     size = 1 << (rows - 1).bit_length()
-    length = max(len(text) for text in texts) + 2
-    width = next((one for one in _TEXTS if length <= one < config.max_text + 2), config.max_text + 2)
+    width = next(one for one in text_widths(gpt) if max(len(text) for text in texts) + 2 <= one)
     padded = np.full((size, width), config.stop_text, np.int32)
     for row, text in zip(padded, texts, strict=False):
         row[: len(text) + 1] = [config.start_text, *text]
@@ -85,6 +84,12 @@ def generate_in_parts(
         yield parts
         if ended.all():
             return
+
+
+def text_widths(gpt: GPT) -> list[int]:
+    """The lengths to which texts are padded, with start and stop."""
+    longest = gpt.config.max_text + 2
+    return [*(one for one in _TEXTS if one < longest), longest]
 
 
 def _cache_size(positions: int) -> int:
