@@ -160,7 +160,9 @@ class GPTTask(Task):
                 f"{config.model.dvae}. Pass the DVAE of the model."
             )
         self.config, self.mel, self.steps_per_epoch = config, config.model.dvae.mel, steps_per_epoch
-        self.constants, self._codec_info, self._vocabulary = codec, dict(codec_info or {}), vocabulary
+        self._codec, self._codec_info, self._vocabulary = codec, dict(codec_info or {}), vocabulary
+        # Steps need no vocoder of the DVAE.
+        self.constants = eqx.tree_at(lambda c: c.vocoder, codec, None, is_leaf=lambda node: node is None)
         self.validation, self._inherited_info, self._untrained = validation, dict(inherited_info or {}), untrained
 
     def init(self, *, key: PRNGKeyArray) -> GPTState:
@@ -229,7 +231,7 @@ class GPTTask(Task):
         if self._untrained:
             info[UNTRAINED] = list(self._untrained)
         FAMILY.save_network(folder, network, self.config.model, info=info)
-        codec = self.constants
+        codec = self._codec
         xtts_dvae.FAMILY.save_network(folder / DVAE_FOLDER, codec, codec.config, info=self._codec_info)
         if self._vocabulary is not None:
             (folder / VOCABULARY_FILE).write_bytes(self._vocabulary)

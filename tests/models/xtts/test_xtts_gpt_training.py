@@ -14,7 +14,7 @@ from jax import numpy as jnp
 
 from jaxvoice.data import Corpus, Loader, Store, Utterance
 from jaxvoice.errors import ConfigError, DataError, TextError
-from jaxvoice.models.xtts import FAMILY, GPT
+from jaxvoice.models.xtts import FAMILY, FRAMES_MEL, GPT
 from jaxvoice.models.xtts.columns import MAX_TOKENS, training_columns, training_sampler
 from jaxvoice.models.xtts.gpt import training_targets
 from jaxvoice.models.xtts.gpt_objective import (
@@ -46,7 +46,7 @@ from tests.reference import golden
 
 MODEL = replace(SMALL, gpt=replace(SMALL.gpt, layers=1, dropout=0.0))
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, b1=0.9, b2=0.96, weight_decay_on="kernels", schedule="constant")
-CONFIG = TrainingConfig(MODEL, OPTIMIZER, reference_seconds=(0.2, 0.3))
+CONFIG = TrainingConfig(MODEL, OPTIMIZER, text_weight=0.5, reference_seconds=(0.2, 0.3))
 STOP = MODEL.gpt.stop_audio
 
 
@@ -95,8 +95,8 @@ def assert_same_gradients(left, right):
 
 
 @eqx.filter_jit
-def inputs_of(codec, batch, reference_samples, key):
-    return step_inputs(batch, MODEL.gpt, codec, codec.mel_stats, MaskingConfig(), reference_samples, key=key)
+def inputs_of(codec, batch, reference_samples, key, config=MODEL.gpt):
+    return step_inputs(batch, config, codec, codec.mel_stats, MaskingConfig(), reference_samples, key=key)
 
 
 def test_masked_losses_equal_the_release():
@@ -174,13 +174,20 @@ def test_inputs_of_a_step_are_codes_and_mels_of_each_recording():
         assert inputs.targets.text[row, : len(tokens) + 2].tolist() == [gpt.start_text, *tokens, gpt.stop_text]
 
 
-def test_padding_of_references_has_no_influence():
-    inputs = inputs_of(codec(), batch_of(), (3000, 6000), jax.random.key(1))
+WITHOUT_PERCEIVER = replace(MODEL.gpt.conditioning, latents=0, mel=replace(FRAMES_MEL, num_mels=CODEC.mel.num_mels))
+
+
+@pytest.mark.parametrize(
+    "conditioning", [MODEL.gpt.conditioning, pytest.param(WITHOUT_PERCEIVER, marks=pytest.mark.slow)]
+)
+def test_padding_of_references_has_no_influence(conditioning):
+    config = replace(MODEL.gpt, conditioning=conditioning)
+    inputs = inputs_of(codec(), batch_of(), (3000, 6000), jax.random.key(1), config)
     count = inputs.reference_count
     assert len(set(count.tolist())) > 1
     padding = ~length_mask(count, inputs.reference.shape[1])[..., None]
     changed = inputs._replace(reference=jnp.where(padding, 3.0, inputs.reference))
-    gpt = random_network(GPT, MODEL.gpt, 0)
+    gpt = random_network(GPT, config, 0)
 
     def of(inputs, masking):
         return eqx.filter_jit(losses)(gpt, inputs, totals(inputs.targets), masking, inference=True).codes
@@ -190,23 +197,27 @@ def test_padding_of_references_has_no_influence():
     assert abs(of(changed, padded) - of(inputs, padded)) > 1e-4
 
 
-def test_steps_lower_the_losses_and_parts_equal_the_whole_batch(tmp_path):
-    batch, key = batch_of(), jax.random.key(0)
-    accumulating = replace(CONFIG, accumulate=2)
-    one, two = task(vocabulary=b"{}", untrained=("hifigan_decoder",)), task(accumulating)
-    state = one.state_of(random_xtts(MODEL))
+@eqx.filter_jit
+def step_of(made, state, batch):
+    return made.step(state, batch, key=jax.random.key(0), phase=0)
 
-    @eqx.filter_jit
-    def step(state, which):
-        return (one, two)[which].step(state, batch, key=key, phase=0)
 
-    after, first = step(state, 0)
-    divided, same = step(state, 1)
-    for name, value in first.items():
-        np.testing.assert_allclose(same[name], value, rtol=2e-5, err_msg=name)
-    assert_same_gradients(divided.gpt, after.gpt)
+@pytest.mark.slow
+def test_parts_give_the_gradient_of_the_whole_batch():
+    one, two = task(), task(replace(CONFIG, accumulate=2))
+    state, batch = one.state_of(random_xtts(MODEL)), batch_of()
+    (whole, expected), (divided, found) = (step_of(made, state, batch) for made in (one, two))
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-5, err_msg=name)
+    assert_same_gradients(divided.gpt, whole.gpt)
+
+
+def test_steps_lower_the_losses_and_a_model_folder_has_all_parts(tmp_path):
+    made = task(replace(CONFIG, accumulate=2), vocabulary=b"{}", untrained=("hifigan_decoder",))
+    state, batch = made.state_of(random_xtts(MODEL)), batch_of()
+    after, first = step_of(made, state, batch)
     for _ in range(5):
-        after, metrics = step(after, 0)
+        after, metrics = step_of(made, after, batch)
     assert metrics["code_loss"] < first["code_loss"] and metrics["text_loss"] < first["text_loss"]
     before, trained = named_arrays(state.gpt.model), named_arrays(after.gpt.model)
     moved = {name for name, array in before.items() if not np.array_equal(array, trained[name])}
@@ -214,7 +225,7 @@ def test_steps_lower_the_losses_and_parts_equal_the_whole_batch(tmp_path):
     assert eqx.tree_equal(after.rest, state.rest)
 
     folder = tmp_path / "model"
-    one.save_model(after, folder)
+    made.save_model(after, folder)
     network, config = FAMILY.load_network(folder)
     assert config == MODEL and (folder / "vocab.json").read_bytes() == b"{}"
     np.testing.assert_array_equal(network.gpt.mel_head.weight, after.gpt.model.mel_head.weight)
