@@ -67,17 +67,26 @@ def test_run_resumes_after_a_kill_while_saving(whole, tmp_path, compilation_cach
     check_resumable(tmp_path / "run", whole)
 
 
+WIDE = {"width": 4096}
+"""Large enough for a save to take a while."""
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    run = tmp_path_factory.mktemp("wide") / "run"
+    session(run, **WIDE)
+    return losses(run)
+
+
 @posix
 @pytest.mark.slow
-@pytest.mark.parametrize("skip", [0, 1, 4])
-@pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.03, 0.06])
-def test_run_resumes_after_a_kill_at_many_moments_of_saving(tmp_path, compilation_cache, delay, skip):
-    wide = {"width": 4096}  # large enough for a save to take a while
-    session(tmp_path / "whole", **wide)
-    killed = process(tmp_path / "run", compilation_cache, kill_while_saving=[delay, skip], step_seconds=0.05, **wide)
+@pytest.mark.parametrize("skip", [0, 4])
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.06])
+def test_run_resumes_after_a_kill_at_many_moments_of_saving(tmp_path, compilation_cache, wide, delay, skip):
+    killed = process(tmp_path / "run", compilation_cache, kill_while_saving=[delay, skip], step_seconds=0.05, **WIDE)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    session(tmp_path / "run", **wide)
-    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    session(tmp_path / "run", **WIDE)
+    assert losses(tmp_path / "run") == wide
 
 
 @posix
