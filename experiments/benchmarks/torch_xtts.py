@@ -65,9 +65,9 @@ class Block(nn.Module):
         self.ln_2, self.mlp = nn.LayerNorm(channels), MLP(channels)
 
     def forward(self, x: Tensor, cache: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        y, cache = self.attn(self.ln_1(x), cache)
+        y, new_cache = self.attn(self.ln_1(x), cache)
         x = x + y
-        return x + self.mlp(self.ln_2(x)), cache
+        return x + self.mlp(self.ln_2(x)), new_cache
 
 
 class Core(nn.Module):
@@ -189,6 +189,7 @@ class CodeBook(nn.Module):
 
     def __init__(self, channels: int, codes: int) -> None:
         super().__init__()
+        self.embed: Tensor
         embed = torch.randn(channels, codes)
         self.register_buffer("embed", embed)
         self.register_buffer("cluster_size", torch.zeros(codes))
@@ -217,12 +218,11 @@ class DVAE(nn.Module):
     @torch.inference_mode()
     def encode(self, mel: Float[Tensor, "1 80 frames"]) -> Int[Tensor, "1 codes"]:
         """The codes of `mel`."""
-        z = self.encoder(mel).mT
-        embed = self.codebook.embed
+        z, embed = self.encoder(mel).mT, self.codebook.embed
         distances = z.square().sum(-1, keepdim=True) - 2 * z @ embed + embed.square().sum(0)
         return distances.argmin(-1)
 
     @torch.inference_mode()
     def decode(self, codes: Int[Tensor, "1 codes"]) -> Float[Tensor, "1 80 frames"]:
         """The mel spectrogram of `codes`."""
-        return self.decoder(self.codebook.embed.T[codes].mT)
+        return self.decoder(self.codebook.embed[:, codes].movedim(0, 1))

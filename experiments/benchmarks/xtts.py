@@ -124,7 +124,7 @@ def generation_of(config: XTTSConfig, network: Any) -> Callable[..., Any]:
 
     # The penalty would change the order of the codes; the benchmark of torch has none.
     sampling = SamplingConfig(repetition_penalty=1.0, temperature=1.0, top_k=1, top_p=1.0)
-    start = eqx.filter_jit(lambda network, *prompt: begin(network, *prompt, sampling))
+    start = eqx.filter_jit(lambda network, conditioning, text: begin(network, conditioning, text, sampling))
     proceed = eqx.filter_jit(lambda network, state, count: advance(network, state, sampling, count))
 
     def generate(conditioning: Array, text: np.ndarray, *counts: int) -> Any:

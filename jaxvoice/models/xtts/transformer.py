@@ -115,8 +115,8 @@ class CausalAttention(Module):
         query, new_keys, new_values = (part.reshape(-1, *part.shape[-2:]) for part in parts)
         keys = lax.dynamic_update_slice(keys, new_keys.astype(keys.dtype), (0, start, 0))
         values = lax.dynamic_update_slice(values, new_values.astype(values.dtype), (0, start, 0))
-        used = (array[:, : mask.shape[-1]].astype(x.dtype) for array in (keys, values))
-        attended = attend(query, *used, mask).reshape(*x.shape[:-2], *heads_and_time, -1)
+        seen_keys, seen_values = (array[:, : mask.shape[-1]].astype(x.dtype) for array in (keys, values))
+        attended = attend(query, seen_keys, seen_values, mask).reshape(*x.shape[:-2], *heads_and_time, -1)
         return self.c_proj(join_heads(attended)), keys, values
 
     def _output(self, query, keys, values, mask, *, inference: bool, key: PRNGKeyArray | None) -> Array:
