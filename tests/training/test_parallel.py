@@ -8,10 +8,12 @@ from jaxvoice.training.compiled_step import CompiledStep
 from jaxvoice.training.parallel import (
     check_batch_size,
     data_mesh,
+    gather,
     on_one_device,
     place,
     replicate,
     shard_batch,
+    split_parameters,
 )
 from jaxvoice.training.training_state import Skeleton
 from training.toy import ToyConfig, ToyLoader, ToyTask, logged, one_device, train
@@ -64,6 +66,24 @@ def test_state_is_split_along_the_largest_divisible_axis():
         assert whole.devices() == {jax.devices()[0]}
     copied = place(arrays, mesh, shard=False)
     assert all(array.is_fully_replicated for array in copied)
+
+
+def test_gradients_of_gathered_parameters_are_split():
+    mesh, weight = data_mesh(), jnp.ones((64, 24))
+    params = {"w": weight, "none": None}
+    assert gather(params)["w"] is weight  # without the context of a step
+    (split,) = place([weight], mesh, shard=True)
+
+    @jax.jit
+    def gradient(w):
+        whole = gather({"w": w})["w"]
+        return whole, jax.grad(lambda x: jnp.sum(jnp.sin(gather({"w": x})["w"])))(w)
+
+    with split_parameters(mesh):
+        whole, found = gradient(split)
+    assert whole.is_fully_replicated
+    assert [shard.data.shape for shard in found.addressable_shards] == [(8, 24)] * 8
+    np.testing.assert_allclose(found, np.cos(weight), rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [8, 1])
