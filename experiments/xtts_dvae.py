@@ -9,6 +9,9 @@ trains the preset `tiny` for at most ten minutes altogether. Without `--data` it
 speech that espeak-ng (extra `demo`) synthesises. The same command resumes a run that was stopped. The minutes count
 from the start of the command.
 
+Results: 2,000 steps of the DVAE and 2,000 of the vocoder use 8.3 minutes of processor time. A recogniser makes 6.1 %
+word errors in new sentences through the codes (recordings: 5.6 %). All measurements are in docs/results.md.
+
 `--init-from DVAE --dvae-steps 0` trains a vocoder for an imported DVAE, such as that of XTTS, which has none.
 """
 

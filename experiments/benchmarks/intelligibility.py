@@ -5,7 +5,8 @@
     python -m experiments.benchmarks.intelligibility --data LJSpeech-1.1 --speech runs/vits_ljspeech --last 20
     python -m experiments.benchmarks.intelligibility --speech runs/vits_ljspeech
 
-`--model` is a vocoder, which resynthesises the recordings; `--speech` is a text-to-speech model, which reads the texts.
+`--model` is a vocoder or a codec, which resynthesises the recordings; `--speech` is a text-to-speech model, which reads
+the texts.
 
 The recogniser is pocketsphinx with its own English model, which is independent of the training. The result is the ratio
 of its word error rate to that on the originals. A clip takes two to three seconds per system on one processor.
@@ -58,7 +59,7 @@ class Options(common.ReportOptions):
     voice: str = "us-middle"
     """Voice of the demo corpora that reads them."""
     model: tuple[Path, ...] = ()
-    """Model folders or run folders to resynthesise with."""
+    """Model folders or run folders of vocoders or codecs to resynthesise with."""
     speech: tuple[Path, ...] = ()
     """Model folders or run folders of text-to-speech models that read the texts."""
     speaker: str | None = None
@@ -131,11 +132,11 @@ def original(audio: Audio) -> tuple[Waveform, int]:
 
 
 def vocoder(path: Path) -> System:
-    """The model in the folder `path`: recording to mel spectrogram to waveform."""
-    import jaxvoice
+    """The model in the folder `path`, a vocoder or a codec: recording to mel spectrogram or codes to waveform."""
+    from jaxvoice.pipelines.sources import load_with_method
 
-    model = jaxvoice.Vocoder.load(path)
-    rate = model.mel.sample_rate
+    model = load_with_method(path, "resynthesize", "a vocoder or a codec")
+    rate = model.sample_rate
 
     def resynthesise(audio: Audio) -> tuple[Waveform, int]:
         return np.asarray(model.resynthesize(audio.samples, audio.sample_rate), np.float32), rate

@@ -211,7 +211,7 @@ class DVAETask(Task):
         self, state: DVAEState, batch: CropBatch, *, key: PRNGKeyArray, phase: int
     ) -> tuple[DVAEState, dict[str, Float[Array, ""]]]:
         """One update of the DVAE and its code book, or of the vocoder and, in the last phase, its discriminators."""
-        audio = batch.audio.astype(jnp.float32) * batch.gain[:, None]
+        audio = jnp.asarray(batch.audio, jnp.float32) * jnp.asarray(batch.gain)[:, None]
         # The last of the centred frames has no code of its own in a crop of whole codes.
         mel = normalized_log_mel(audio, state.mel_stats, self.mel)[:, :-1]
         if phase == 0:
