@@ -13,6 +13,7 @@ from jaxvoice.config import differences, format_value
 from jaxvoice.data.audio import Audio, read_audio, resample
 from jaxvoice.dsp.framing import bucket_size, plan_windows
 from jaxvoice.dsp.inversion import mel_to_audio
+from jaxvoice.dsp.mel_config import PowerMelConfig
 from jaxvoice.errors import AudioError, ConfigError, ShapeError, warn_caller
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.xtts_dvae.codec import CodecNetwork
@@ -87,6 +88,11 @@ class Codec:
     def sample_rate(self) -> int:
         """Sample rate of the audio in Hz."""
         return self.config.mel.sample_rate
+
+    @property
+    def mel(self) -> PowerMelConfig:
+        """The mel spectrograms that are encoded and decoded."""
+        return self.config.mel
 
     @property
     def codes_per_second(self) -> float:

@@ -14,6 +14,7 @@ from jaxvoice import Codec
 from jaxvoice.cli import main
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceWarning, ShapeError
 from jaxvoice.models.xtts_dvae import FAMILY, CodecNetwork, normalized_log_mel
+from jaxvoice.pipelines.served_models import ServedModel
 from tests.models.xtts_dvae.small import SMALL, VOCODER
 
 RATE = SMALL.mel.sample_rate
@@ -22,12 +23,16 @@ WITH_VOCODER = replace(SMALL, vocoder=VOCODER)
 
 def random_network(config=WITH_VOCODER) -> CodecNetwork:
     """A network whose codes differ along a recording, although it is not trained."""
-    network = CodecNetwork(config, key=jax.random.key(0))
+    network = eqx.filter_jit(CodecNetwork)(config, key=jax.random.key(0))
     stats = np.linspace(4, 9, config.mel.num_mels).astype(np.float32)
     network = eqx.tree_at(lambda n: n.mel_stats, network, jnp.asarray(stats))
-    latents = network.dvae.latents(network.mel(jnp.asarray(noise(2 * RATE))))
-    book, _ = network.dvae.codebook.restarted(latents, below=0.5, key=jax.random.key(1))
-    return eqx.tree_at(lambda n: n.dvae.codebook, network, book)
+
+    @eqx.filter_jit
+    def book_of(network, audio):
+        latents = network.dvae.latents(network.mel(audio))
+        return network.dvae.codebook.restarted(latents, below=0.5, key=jax.random.key(1))[0]
+
+    return eqx.tree_at(lambda n: n.dvae.codebook, network, book_of(network, jnp.asarray(noise(2 * RATE))))
 
 
 def noise(samples: int) -> np.ndarray:
@@ -145,3 +150,10 @@ def test_invalid_audio_is_an_error(codec, audio, rate, message):
 def test_silence_is_encoded(codec):
     found = codec.resynthesize(np.zeros(3000, np.float32), RATE)
     assert found.shape == (3000,) and np.isfinite(found).all()
+
+
+def test_codec_is_served_as_a_vocoder(codec):
+    served = ServedModel("codec", codec)
+    assert served.tasks == ("vocode",) and served.options("vocode") == ()
+    parts = list(served.vocode(noise(30_000), RATE))
+    np.testing.assert_array_equal(np.concatenate(parts), codec.resynthesize(noise(30_000), RATE))

@@ -51,7 +51,7 @@ def tones(rows: int, samples: int) -> np.ndarray:
 
 
 def batch_of(rows: int = 4) -> CropBatch:
-    return CropBatch(jnp.asarray(tones(rows, 4096)), jnp.full(rows, 1 / 32767, jnp.float32))
+    return CropBatch(tones(rows, 4096), np.full(rows, 1 / 32767, np.float32))
 
 
 def store_of(*lengths: int) -> Store:
@@ -152,7 +152,7 @@ def test_a_step_equals_the_rules_of_the_code_book():
 
     @eqx.filter_jit
     def expected(dvae):
-        audio = batch.audio.astype(jnp.float32) * batch.gain[:, None]
+        audio = jnp.asarray(batch.audio.astype(np.float32) * batch.gain[:, None])
         mel = normalized_log_mel(audio, state.mel_stats, SMALL.mel)[:, :16]
         latents = dvae.latents(mel)
         book, _ = dvae.codebook.restarted(latents, below=CONFIG.restart_below, key=key)
@@ -183,7 +183,7 @@ def test_usage_and_perplexity_of_known_distributions():
 def test_a_batch_that_is_not_finite_changes_nothing():
     task = task_of()
     state = task.init(key=jax.random.key(0))
-    batch = CropBatch(batch_of().audio, jnp.full(4, jnp.nan, jnp.float32))
+    batch = CropBatch(batch_of().audio, np.full(4, np.nan, np.float32))
     after, _ = compiled(task, 0)(state, batch, key=jax.random.key(0))
     assert int(after.counters.skipped) == 1
     for old, new in zip(*(jax.tree.leaves(eqx.filter(s.dvae, eqx.is_array)) for s in (state, after)), strict=True):
