@@ -22,11 +22,11 @@ VCTK_UNLISTED = ("s5",)
 """Speakers of VCTK 0.92 in neither list of NVC-Net. Its `list_of_speakers.txt` has 103 names, those of all others."""
 
 
-def demo_corpus() -> Corpus:
-    """Sentences by espeak-ng in 16 voices, with exact phoneme times; each voice speaks other sentences."""
+def demo_corpus(sentences: int = DEMO_SENTENCES, seed: int = DEMO_SEED) -> Corpus:
+    """Sentences by espeak-ng in 16 voices, with exact phoneme times; each voice speaks other `sentences`."""
     print_once("--data is not set; training on sentences synthesised by espeak-ng with 16 voices.")
-    count = DEMO_SENTENCES * len(SPEAKER_VOICES)
-    return find_aligned(make_demo_corpus(None, compose_sentences(count, seed=DEMO_SEED), SPEAKER_VOICES).root)
+    count = sentences * len(SPEAKER_VOICES)
+    return find_aligned(make_demo_corpus(None, compose_sentences(count, seed=seed), SPEAKER_VOICES).root)
 
 
 def without_unlisted(corpus: Corpus) -> Corpus:

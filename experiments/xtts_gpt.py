@@ -52,6 +52,9 @@ from jaxvoice.weights.array_names import identity_of
 from jaxvoice.weights.model_folder import CONFIG_FILE, read_config_file
 
 NAME = "xtts_gpt"
+DEMO_SENTENCES, DEMO_SEED = 100, 2
+"""Sentences of each voice of the demo corpus, two hours altogether, since a model learns twenty minutes by heart; and
+the seed of their composition, with which none of them is one of the new sentences of the benchmarks."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ def find_utterances(experiment: Experiment) -> tuple[Corpus, tuple[str, ...]]:
     A table of the recordings is printed.
     """
     if experiment.data is None:
-        corpus, usual = voice_conversion.demo_corpus(), voice_conversion.DEMO_UNSEEN
+        corpus, usual = voice_conversion.demo_corpus(DEMO_SENTENCES, DEMO_SEED), voice_conversion.DEMO_UNSEEN
     else:
         corpus = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
         usual = voice_conversion.VCTK_UNSEEN
