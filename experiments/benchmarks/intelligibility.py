@@ -4,9 +4,11 @@
     python -m experiments.benchmarks.intelligibility --data LJSpeech-1.1 --model runs/hifigan --last 4
     python -m experiments.benchmarks.intelligibility --data LJSpeech-1.1 --speech runs/vits_ljspeech --last 20
     python -m experiments.benchmarks.intelligibility --speech runs/vits_ljspeech
+    python -m experiments.benchmarks.intelligibility --teacher-forced runs/xtts_decoder --speech runs/xtts_decoder
 
 `--model` is a vocoder or a codec, which resynthesises the recordings; `--speech` is a text-to-speech model, which reads
-the texts.
+the texts. `--teacher-forced` is an XTTS, whose language model reads the text and the codes of each recording, and whose
+decoder turns its vectors into speech in the voice of the recording.
 
 The recogniser is pocketsphinx with its own English model, which is independent of the training. The result is the ratio
 of its word error rate to that on the originals. A clip takes two to three seconds per system on one processor.
@@ -46,6 +48,8 @@ System = Callable[[Audio], tuple[Waveform, int]]
 """Maps a recording to the audio to recognise, (samples,) with full scale 1, and its sample rate in Hz."""
 Reader = Callable[[str], tuple[Waveform, int]]
 """Maps a text to its speech and the sample rate in Hz."""
+TextSystem = Callable[[Audio, str], tuple[Waveform, int]]
+"""Maps a recording and its text to the audio to recognise and its sample rate in Hz."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +66,12 @@ class Options(common.ReportOptions):
     """Model folders or run folders of vocoders or codecs to resynthesise with."""
     speech: tuple[Path, ...] = ()
     """Model folders or run folders of text-to-speech models that read the texts."""
+    teacher_forced: tuple[Path, ...] = ()
+    """Model folders or run folders of XTTS with a DVAE that read texts and codes of the recordings."""
     speaker: str | None = None
-    """Name of the speaker of these models, for models of several voices."""
+    """Name of the speaker of `--speech`, for models of several voices."""
+    reference: Path | None = None
+    """Recording of the voice of `--speech`, for models that read references, instead of `--speaker`."""
     language: str | None = None
     """Name of the language of the texts, for models of several languages, such as en in YourTTS."""
     first: int | None = None
@@ -144,12 +152,17 @@ def vocoder(path: Path) -> System:
     return resynthesise
 
 
-def reader(path: Path, speaker: str | None = None, language: str | None = None) -> Reader:
-    """The text-to-speech model in the folder `path`, with the names of a speaker and a language of the model."""
+def reader(
+    path: Path, speaker: str | None = None, language: str | None = None, reference: Path | None = None
+) -> Reader:
+    """The text-to-speech model in the folder `path`, with the names of a speaker and a language of the model.
+
+    `reference` is a recording of the voice, for a model that reads references.
+    """
     import jaxvoice
 
     model = jaxvoice.Synthesizer.load(path)
-    given: dict[str, Any] = {"speaker": speaker, "language": language}
+    given: dict[str, Any] = {"speaker": speaker, "language": language, "reference": reference}
     options = {name: value for name, value in given.items() if value is not None}
 
     def read(text: str) -> tuple[Waveform, int]:
@@ -157,6 +170,40 @@ def reader(path: Path, speaker: str | None = None, language: str | None = None) 
         return np.asarray(speech.audio, np.float32), speech.sample_rate
 
     return read
+
+
+def teacher_forced(path: Path, language: str | None = None) -> TextSystem:
+    """The XTTS in the folder `path`: a recording and its text to the speech of the vectors of its codes."""
+    import equinox as eqx
+    from jax import numpy as jnp
+
+    from jaxvoice.models.xtts.streaming import DecoderStream
+    from jaxvoice.nn import freeze
+    from jaxvoice.pipelines.sources import find_model_folder
+    from jaxvoice.pipelines.xtts_codec import Codec
+    from jaxvoice.pipelines.xtts_synthesizer import XTTSSynthesizer
+
+    folder = find_model_folder(path)
+    model, codec = XTTSSynthesizer.load(folder), Codec.load(folder / "dvae")
+    config, network, of = model.config.gpt, model.network, language or model.languages[0]
+    decoder = network.hifigan_decoder
+    decoder = eqx.tree_at(lambda one: one.waveform_decoder, decoder, freeze(decoder.waveform_decoder))
+    latents = eqx.filter_jit(lambda gpt, *inputs, count: gpt.latents(*inputs, text_count=count))
+
+    def speech(audio: Audio, text: str) -> tuple[Waveform, int]:
+        voice, codes = model.voice(audio), codec.encode(audio)
+        tokens = [config.start_text, *model.tokenizer.encode(text, of), config.stop_text]
+        # Padding keeps the number of programs small.
+        padded = np.full(config.max_text + 2, config.stop_text, np.int32)
+        padded[: len(tokens)] = tokens
+        inputs = np.zeros(min(-(-len(codes) // 64) * 64, config.max_audio), np.int32)
+        inputs[: len(codes)] = codes
+        found = latents(network.gpt, voice.conditioning, padded, inputs, count=jnp.int32(len(tokens)))
+        stream = DecoderStream(decoder, voice.speaker)
+        parts = [stream.push(np.asarray(found)[: len(codes)]), stream.finish()]
+        return np.concatenate(parts), model.sample_rate
+
+    return speech
 
 
 def griffin_lim(audio: Audio) -> tuple[Waveform, int]:
@@ -177,13 +224,14 @@ def evaluate(
     clips: Sequence[Utterance],
     *,
     read: Reader | None = None,
+    with_text: TextSystem | None = None,
     recogniser: Callable[[Waveform, int], list[str]] | None = None,
     noise: float = 0.0,
 ) -> list[dict[str, Any]]:
     """The recognition of each clip: `id`, `errors`, number of `words` in the text, and the recognised text `heard`.
 
-    With `read`, the texts are spoken instead of passing the recordings through `system`. `noise` is the standard
-    deviation of the noise that is added.
+    With `read`, the texts are spoken instead of passing the recordings through `system`, and `with_text` gets both.
+    `noise` is the standard deviation of the noise that is added.
     """
     recogniser, random = recogniser or Recogniser(), np.random.default_rng(0)
     results = []
@@ -192,8 +240,13 @@ def evaluate(
         if read is not None:
             samples, rate = read(clip.text)
         else:
-            assert clip.audio is not None and system is not None
-            samples, rate = system(read_audio(clip.audio))
+            assert clip.audio is not None
+            audio = read_audio(clip.audio)
+            if with_text is not None:
+                samples, rate = with_text(audio, clip.text)
+            else:
+                assert system is not None
+                samples, rate = system(audio)
         heard = recogniser(samples + noise * random.standard_normal(len(samples), np.float32), rate)
         errors = edits(expected, heard)
         results.append({"id": clip.id, "errors": errors, "words": len(expected), "heard": " ".join(heard)})
@@ -244,11 +297,14 @@ def main(options: Options) -> None:
     if options.griffin_lim:
         systems["Griffin-Lim"] = griffin_lim
     systems |= {str(path): vocoder(path) for path in options.model}
-    readers = {f"{path} (text)": reader(path, options.speaker, options.language) for path in options.speech}
+    forced = {f"{path} (teacher-forced)": teacher_forced(path, options.language) for path in options.teacher_forced}
+    readers = {
+        f"{path} (text)": reader(path, options.speaker, options.language, options.reference) for path in options.speech
+    }
     results = {}
-    for name in (*systems, *readers):
-        read = readers.get(name)
-        results[name] = evaluate(systems.get(name), clips, read=read, recogniser=recogniser, noise=noise)
+    for name in (*systems, *forced, *readers):
+        how = {"read": readers.get(name), "with_text": forced.get(name)}
+        results[name] = evaluate(systems.get(name), clips, **how, recogniser=recogniser, noise=noise)
         print(f"{name}: {sum(clip['errors'] for clip in results[name])} errors in {len(clips)} clips", flush=True)
     common.report("intelligibility", options, rows_of(results), decoder=DECODER, clips=results)
 

@@ -7,10 +7,15 @@ import pytest
 import tyro
 
 import jaxvoice
-from experiments import text_to_speech, voice_conversion
+from experiments import text_to_speech, voice_conversion, xtts_gpt
 from experiments.benchmarks import intelligibility as benchmark
-from jaxvoice.data import write_wav
+from jaxvoice.data import Audio, write_wav
 from jaxvoice.data.demo import SPEAKER_VOICES, VOICES, compose_sentences
+from jaxvoice.models.xtts_dvae import FAMILY as DVAE, CodecNetwork
+from jaxvoice.pipelines.xtts_synthesizer import XTTSSynthesizer
+from tests.models.xtts_dvae.small import SMALL as CODEC
+from tests.pipelines.small_xtts import write_small_xtts
+from tests.random_networks import random_network
 
 
 def test_new_sentences_are_in_no_demo_corpus(monkeypatch):
@@ -28,6 +33,8 @@ def test_new_sentences_are_in_no_demo_corpus(monkeypatch):
     count = voice_conversion.DEMO_SENTENCES * len(SPEAKER_VOICES)
     of_many = compose_sentences(count, seed=voice_conversion.DEMO_SEED)
     assert set(trained) == {*of_one, *of_many} and not set(trained) & set(new)
+    of_xtts = compose_sentences(xtts_gpt.DEMO_SENTENCES * len(SPEAKER_VOICES), seed=xtts_gpt.DEMO_SEED)
+    assert not set(of_xtts) & set(new)
     known = {word for text in trained for word in benchmark.words(text)}
     assert all(known >= set(benchmark.words(text)) for text in new)
 
@@ -70,3 +77,19 @@ def test_speaker_and_language_are_passed_to_the_model(flags, options, tmp_path, 
     arguments = f"--data {tmp_path} --speech {tmp_path} {flags}".split()
     benchmark.main(tyro.cli(benchmark.Options, args=arguments))
     assert calls == [("One, two three.", options)]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::jaxvoice.errors.JaxvoiceWarning")  # short references
+def test_teacher_forced_speech_is_that_of_all_vectors_at_once(tmp_path) -> None:
+    write_small_xtts(tmp_path)
+    DVAE.save_network(tmp_path / "dvae", random_network(CodecNetwork, CODEC), CODEC)
+    audio = Audio(0.3 * np.random.default_rng(0).standard_normal(22050).astype(np.float32), 22050)
+    found, rate = benchmark.teacher_forced(tmp_path)(audio, "hello")
+    model, codec = XTTSSynthesizer.load(tmp_path), jaxvoice.Codec.load(tmp_path / "dvae")
+    config, voice, codes = model.config.gpt, model.voice(audio), codec.encode(audio)
+    text = np.array([config.start_text, *model.tokenizer.encode("hello", "en"), config.stop_text])
+    latents = model.network.gpt.latents(voice.conditioning, text, codes)
+    expected = model.network.hifigan_decoder(latents, voice.speaker)[:, 0]
+    assert rate == 24000 and found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
