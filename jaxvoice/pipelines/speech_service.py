@@ -1,7 +1,6 @@
 """Requests for speech: their fields and recordings, checked, and their computations in a queue."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ class SpeechService:
             raise ConfigError(f"The names of the models are {names}; there should be at least one, and no equal ones.")
         self.models, self.limits = tuple(models), limits or Limits()
         self.queue = WorkQueue(self.limits.waiting)
-        self._results: OrderedDict[str, tuple[Job, Computation]] = OrderedDict()
+        self._results: dict[str, tuple[Job, Computation]] = {}
         self._lock = threading.Lock()
 
     def of_task(self, task: Task) -> list[ServedModel]:
@@ -136,14 +135,17 @@ class SpeechService:
                 raise ConfigError(f"The request has the recording {name[:100]!r}; it should be {expected}.")
 
     def keep(self, job: Job, computation: Computation) -> None:
-        """Keep the result of a job, so that `result` finds it. The oldest ones are removed."""
+        """Keep the result of a job, so that `result` finds it.
+
+        Of the jobs that have ended, the oldest ones are removed. The others are as many as the queue has places.
+        """
         with self._lock:
             self._results[job.identifier] = job, computation
-            while len(self._results) > _KEPT_RESULTS or (len(self._results) > 1 and self._kept_bytes() > _KEPT_BYTES):
-                self._results.popitem(last=False)
-
-    def _kept_bytes(self) -> int:
-        return sum(len(block) for job, _ in self._results.values() for block in job.blocks)
+            ended = [one for one, _ in self._results.values() if one.is_final]
+            sizes = [sum(map(len, one.blocks)) for one in ended]
+            while len(ended) > _KEPT_RESULTS or (len(ended) > 1 and sum(sizes) > _KEPT_BYTES):
+                del self._results[ended.pop(0).identifier]
+                del sizes[0]
 
     def result(self, identifier: str) -> tuple[Job, Computation] | None:
         """The job with this identifier and its computation; `None` if it is unknown or no longer kept."""

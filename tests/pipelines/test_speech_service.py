@@ -205,10 +205,20 @@ def test_results_are_kept_up_to_a_number(monkeypatch):
     monkeypatch.setattr("jaxvoice.pipelines.speech_service._KEPT_RESULTS", 2)
     service = SpeechService([ServedModel("speaker", Speaker())])
     computation = service.plan("speak", {"text": "x"})
-    jobs = [service.queue.reserve() for _ in range(3)]
-    for job in jobs:
+    jobs = [service.queue.reserve() for _ in range(5)]
+    for job in jobs[:4]:
         service.keep(job, computation)
-    assert service.result(jobs[0].identifier) is None and service.result(jobs[2].identifier) == (jobs[2], computation)
+    # Results that are still computed are never removed; of those that have ended, the last ones remain.
+    assert all(service.result(job.identifier) == (job, computation) for job in jobs[:4])
+    for job in jobs[:3]:
+        job.cancel()
+    service.keep(jobs[4], computation)
+    assert [service.result(job.identifier) is not None for job in jobs] == [False, True, True, True, True]
+    # A bound on bytes removes the oldest of those that have ended.
+    monkeypatch.setattr("jaxvoice.pipelines.speech_service._KEPT_BYTES", 10)
+    jobs[1].blocks, jobs[3].blocks = [b"x" * 8, b"x" * 8], [b"x" * 80]
+    service.keep(jobs[4], computation)
+    assert [service.result(job.identifier) is not None for job in jobs] == [False, False, True, True, True]
     service.close()
     with pytest.raises(ConfigError, match="no equal ones"):
         SpeechService([ServedModel("one", Speaker()), ServedModel("one", Speaker())])
