@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int32
 from jaxvoice.errors import CheckpointError, warn_caller
 from jaxvoice.models.xtts.config import SamplingConfig
 from jaxvoice.models.xtts.decoder import HiFiDecoder
-from jaxvoice.models.xtts.inference import generate_in_parts, text_widths
+from jaxvoice.models.xtts.inference import FIRST_STEPS, STEPS, generate_in_parts, text_widths
 from jaxvoice.models.xtts.network import XTTS
 from jaxvoice.models.xtts.streaming import DecoderStream
 from jaxvoice.nn import freeze
@@ -112,7 +112,9 @@ class SpeechEngine:
         vectors = np.zeros((rows, max(1, config.gpt.conditioning.latents), config.gpt.channels), np.float32)
         keys = _piece_keys(0, [0] * rows)
         for width in text_widths(gpt):
-            next(generate_in_parts(gpt, vectors, [[0] * (width - 2)] * rows, config.sampling, keys))
+            texts = [[0] * (width - 2)] * rows
+            for first in (FIRST_STEPS, STEPS) if rows == 1 else (STEPS,):
+                next(generate_in_parts(gpt, vectors, texts, config.sampling, keys, first=first))
         stream = DecoderStream(self._decoder, np.zeros(config.speaker_encoder.dim, np.float32))
         # More than a block of each length.
         stream.push(np.zeros((_WARM_UP, config.gpt.channels), np.float32))
@@ -121,7 +123,7 @@ class SpeechEngine:
     def stream(self, jobs: Sequence[SpeechJob], settings: SpeechSettings) -> Iterator[Waveform]:
         """Yield the audio of pieces, one after another, as soon as it is known."""
         for job in jobs:
-            for audio in self._parts([job], settings):
+            for audio in self._parts([job], settings, first=FIRST_STEPS):
                 if len(audio[0]):
                     yield audio[0]
 
@@ -140,9 +142,14 @@ class SpeechEngine:
         return [results[i] for i in range(len(jobs))]
 
     def _parts(
-        self, jobs: Sequence[SpeechJob], settings: SpeechSettings, pieces: list[SpokenPiece] | None = None
+        self,
+        jobs: Sequence[SpeechJob],
+        settings: SpeechSettings,
+        pieces: list[SpokenPiece] | None = None,
+        *,
+        first: int = STEPS,
     ) -> Iterator[list[Waveform]]:
-        """Yield the next audio of each piece; at the end, add the pieces to `pieces`."""
+        """Yield the next audio of each piece, after `first` codes; at the end, add the pieces to `pieces`."""
         decoder = self._decoder
         streams = [DecoderStream(decoder, job.voice.speaker, speed=settings.speed) for job in jobs]
         codes: list[list[np.ndarray]] = [[] for _ in jobs]
@@ -151,7 +158,7 @@ class SpeechEngine:
         vectors = np.stack([job.voice.conditioning for job in jobs])
         texts, keys = [job.tokens for job in jobs], _piece_keys(settings.seed, [job.number for job in jobs])
         for parts in generate_in_parts(
-            self._network.gpt, vectors, texts, settings.sampling, keys, max_codes=settings.max_codes
+            self._network.gpt, vectors, texts, settings.sampling, keys, max_codes=settings.max_codes, first=first
         ):
             audio = []
             for row, part in enumerate(parts):

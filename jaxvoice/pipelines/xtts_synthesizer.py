@@ -261,8 +261,9 @@ class XTTSSynthesizer:
         - `reference`: recordings of the speaker as for `voice`, an `XTTSVoice`, or the path of its file
             (`.safetensors`), instead of `speaker`; for a list of texts also a list with an `XTTSVoice` for each text.
         - `sample_rate`: of references that are arrays, in Hz.
-        - `stream`: whether the audio is returned in blocks as soon as it is known, the first after the first 20 codes
-            (0.93 s of speech); for one text. The concatenated blocks equal the result without `stream`.
+        - `stream`: whether the audio is returned in blocks as soon as it is known, the first after the first 8 codes
+            (0.37 s of speech), and further ones after each 20 codes; for one text. Together, the blocks equal the
+            result without `stream`.
         - `speed`: relative speed from 0.1 to 10, by which the vectors of the language model are interpolated. The pitch
             does not change. Values far from 1 sound unnatural.
         - `seed`: seed of the drawn codes. A text has the same codes alone and in a list.

@@ -92,6 +92,19 @@ def test_the_cache_grows_with_the_codes(xtts, monkeypatch):
     assert len(speech.codes) > 20 and sizes == [112]
 
 
+def test_the_first_block_of_a_stream_follows_few_codes(xtts, monkeypatch):
+    sizes, advance = [], inference._advance
+
+    def counted(inputs, state, steps):
+        sizes.append(steps)
+        return advance(inputs, state, steps)
+
+    monkeypatch.setattr(inference, "_advance", counted)
+    blocks = xtts.speak(TEXT, speaker="Ann", seed=3, stream=True)
+    assert len(next(blocks)) > 0 and sizes == [inference.FIRST_STEPS]
+    blocks.close()
+
+
 def test_texts_after_warm_up_compile_nothing():
     # Programs of another configuration were not compiled by other tests.
     config = dataclasses.replace(CONFIG, gpt=dataclasses.replace(CONFIG.gpt, max_audio=47))

@@ -17,6 +17,8 @@ from jaxvoice.models.xtts.sampling import SamplingValues, sampling_values
 
 STEPS = 20
 """Codes of a text that a call of the compiled program computes, 0.93 s of speech."""
+FIRST_STEPS = 8
+"""Codes of the first call for a stream, the fewest with audio that the decoder can return at once."""
 _TEXTS = (64, 128, 256)  # lengths to which texts are padded, besides the longest
 _CACHE = 256  # the cache has a multiple of this number of positions
 _FIRST = 260  # codes for which it has room at first, 12 s of speech
@@ -41,6 +43,7 @@ def generate_in_parts(
     keys: PRNGKeyArray,
     *,
     max_codes: int | None = None,
+    first: int = STEPS,
 ) -> Iterator[list[NewCodes]]:
     """Yield the next codes of each text, until all of them have ended.
 
@@ -49,7 +52,7 @@ def generate_in_parts(
 
     **Arguments:** `conditioning`, the vectors of the reference of each text; `texts`, their tokens without start and
     stop; `keys`, one for each text; `max_codes`, the most codes of a text, by default and at most
-    `config.max_new_codes`.
+    `config.max_new_codes`; `first`, the codes of the first call, such as `FIRST_STEPS`, which is another program.
 
     **Raises:** `CheckpointError` if the model returns NaN or infinity.
     """
@@ -64,18 +67,19 @@ def generate_in_parts(
     vectors = np.concatenate([conditioning, np.repeat(conditioning[-1:], size - rows, axis=0)])
     all_keys = keys[np.minimum(np.arange(size), rows - 1)]
     before = vectors.shape[1] + width + 1
-    values, room = sampling_values(sampling), -(-most // STEPS) * STEPS
+    values, room = sampling_values(sampling), first + -(-most // STEPS) * STEPS
     positions = _cache_size(before + min(_FIRST, room))
     vectors, padded, counts, unused = map(jnp.asarray, (vectors, padded, counts, np.arange(size) >= rows))
     state = _begin(gpt, vectors, padded, counts, unused, values, positions)
     ended = np.zeros(rows, bool)
-    for done in range(0, most, STEPS):
-        if before + done + STEPS > positions:
+    done, steps = 0, first
+    while done < most:
+        if before + done + steps > positions:
             positions = _cache_size(before + room)
             state = _resize(state, positions)
-        state, found = _advance((gpt, values, all_keys), state)
+        state, found = _advance((gpt, values, all_keys), state, steps)
         found = jax.tree.map(np.asarray, found)
-        parts = [_new_codes(found, row, most - done, bool(ended[row])) for row in range(rows)]
+        parts = [_new_codes(found, row, min(steps, most - done), bool(ended[row])) for row in range(rows)]
         if not all(np.isfinite(part.latents).all() for part in parts):
             raise CheckpointError(
                 "The language model returned NaN or infinity; its weights are probably damaged. Import it again."
@@ -84,6 +88,7 @@ def generate_in_parts(
         yield parts
         if ended.all():
             return
+        done, steps = done + steps, STEPS
 
 
 def text_widths(gpt: GPT) -> list[int]:
@@ -99,7 +104,7 @@ def _cache_size(positions: int) -> int:
 def _new_codes(found: Codes, row: int, most: int, ended: bool) -> NewCodes:
     """The codes of a text in the result of a call, at most `most`; none if it had ended."""
     count = 0 if ended else min(int(found.count[row]), most)
-    stopped = not ended and count < min(STEPS, most)
+    stopped = not ended and count < most
     latents = np.asarray(found.latents[row, : count + stopped], np.float32)
     return NewCodes(np.asarray(found.codes[row, :count]), latents, stopped)
 
@@ -121,9 +126,11 @@ def _begin(
 
 # The state is donated, so that its cache is updated in place.
 @eqx.filter_jit(donate="all-except-first")
-def _advance(inputs: tuple[GPT, SamplingValues, PRNGKeyArray], state: GenerationState) -> tuple[GenerationState, Codes]:
+def _advance(
+    inputs: tuple[GPT, SamplingValues, PRNGKeyArray], state: GenerationState, steps: int
+) -> tuple[GenerationState, Codes]:
     gpt, sampling, keys = inputs
-    return advance(gpt, state, sampling, STEPS, keys=keys)
+    return advance(gpt, state, sampling, steps, keys=keys)
 
 
 @eqx.filter_jit
