@@ -29,6 +29,7 @@ from experiments.benchmarks import common, flops
 from experiments.benchmarks.timing import Harness, TimingOptions
 from jaxvoice.config import to_dict
 from jaxvoice.models.xtts.config import SamplingConfig, XTTSConfig, preset
+from jaxvoice.models.xtts.inference import FIRST_STEPS, STEPS
 from jaxvoice.training.process import keep_freed_memory
 
 Work = Literal["codes", "dvae encode", "dvae decode", "decoder", "first audio", "stream"]
@@ -46,16 +47,12 @@ class Options(TimingOptions):
     """What is measured."""
     seconds: float = 10.0
     """Length of the audio of the DVAE, of the decoder and of `first audio`, in seconds."""
-    codes: int = 32
+    codes: int = 40
     """Codes of the work `codes`."""
     tokens: int = 62
     """Text tokens with start and stop."""
     lengths: tuple[float, ...] = (5.0, 10.0, 20.0)
     """Lengths of the streams, in seconds."""
-    chunk: int = 20
-    """Codes after which a stream of jaxvoice decodes."""
-    first_chunk: int = 8
-    """Codes after which it decodes for the first time."""
     layers: int | None = None
     """Layers of the language model, by default those of the release."""
     repeats: int = 7
@@ -115,37 +112,34 @@ def prompt_of(options: Options, config: XTTSConfig) -> tuple[Array, np.ndarray]:
     return conditioning, text
 
 
-def generation_of(config: XTTSConfig, network: Any) -> Callable[..., Any]:
-    """Programs of jaxvoice: a function of reference, text, and the numbers of codes to generate one after the other."""
-    import equinox as eqx
+def generation_of(options: Options, config: XTTSConfig, network: Any) -> Callable[..., Any]:
+    """The codes of the prompt in parts, by the programs of the pipeline: a function of their number and of `first`."""
     import jax
 
-    from jaxvoice.models.xtts.generation import advance, begin
+    from jaxvoice.models.xtts.inference import generate_in_parts
 
     # The penalty would change the order of the codes; the benchmark of torch has none.
     sampling = SamplingConfig(repetition_penalty=1.0, temperature=1.0, top_k=1, top_p=1.0)
-    start = eqx.filter_jit(lambda network, conditioning, text: begin(network, conditioning, text, sampling))
-    proceed = eqx.filter_jit(lambda network, state, count: advance(network, state, sampling, count))
+    conditioning, text = prompt_of(options, config)
+    keys = jax.random.split(jax.random.key(0), 1)
+    texts = [text[0, 1:-1].tolist()]
 
-    def generate(conditioning: Array, text: np.ndarray, *counts: int) -> Any:
-        state = start(network, conditioning, text)
-        for count in counts:
-            state, codes = proceed(network, state, count)
-            yield jax.block_until_ready(codes)
+    def generate(count: int, **first: int) -> Any:
+        return generate_in_parts(network, conditioning, texts, sampling, keys, max_codes=count, **first)
 
     return generate
 
 
 def codes_calls(options: Options, config: XTTSConfig) -> dict[str, Callable[[], Any]]:
-    """The work `codes` in both engines; the first results are the codes."""
+    """The work `codes` in both engines; the results are the codes."""
     import torch
 
-    prompt, count = prompt_of(options, config), options.codes
-    generate = generation_of(config, jaxvoice_language_model(config))
+    count = options.codes
+    generate = generation_of(options, config, jaxvoice_language_model(config))
     model = torch_language_model(config)
-    conditioning, text = (torch.from_numpy(array) for array in prompt)
+    conditioning, text = (torch.from_numpy(array) for array in prompt_of(options, config))
     return {
-        "jaxvoice": lambda: np.asarray(next(generate(*prompt, count)).codes)[0],
+        "jaxvoice": lambda: np.concatenate([part.codes for (part,) in generate(count)]),
         "torch": lambda: model.generate(conditioning, text.long(), count)[0].numpy(),
     }
 
@@ -196,8 +190,11 @@ def dvae_calls(options: Options, config: XTTSConfig, *, encode: bool) -> tuple[d
     return calls, gflop
 
 
-def decoders(config: XTTSConfig) -> tuple[Any, Any]:
-    """The decoders of jaxvoice and of torch with equal weights, whose weight norm is folded."""
+def decoders(config: XTTSConfig, *, winograd: bool) -> tuple[Any, Any]:
+    """The decoders of jaxvoice and of torch with equal weights, whose weight norm is folded.
+
+    The pipeline decodes streams without the algorithm of Winograd.
+    """
     import equinox as eqx
     import jax
     import torch
@@ -218,7 +215,9 @@ def decoders(config: XTTSConfig) -> tuple[Any, Any]:
     skeleton = eqx.filter_eval_shape(HiFiDecoder, config, key=jax.random.key(0))
     zeros = {name: np.zeros(array.shape, array.dtype) for name, array in named_arrays(skeleton).items()}
     ours = load_state(skeleton, zeros | arrays_of(theirs))
-    ours = eqx.tree_at(lambda decoder: decoder.waveform_decoder, ours, replace_fn=eqx.filter_jit(nn.freeze))
+    ours = eqx.tree_at(
+        lambda decoder: decoder.waveform_decoder, ours, replace_fn=lambda one: nn.freeze(one, winograd=False)
+    )
     return ours, fold_weight_norm(theirs).eval()
 
 
@@ -236,7 +235,7 @@ def decoder_calls(options: Options, config: XTTSConfig) -> tuple[dict[str, Calla
     import equinox as eqx
     import torch
 
-    ours, theirs = decoders(config)
+    ours, theirs = decoders(config, winograd=True)
     latents, speaker = latents_of(config, options.seconds)
     function = eqx.filter_jit(lambda decoder, latents, speaker: decoder(latents, speaker))
     gflop = flops.traced_gflop(lambda decoder: decoder(latents, speaker), ours)
@@ -254,11 +253,10 @@ def stream_calls(options: Options, config: XTTSConfig, seconds: float) -> dict[s
 
     from jaxvoice.models.xtts.streaming import DecoderStream
 
-    ours, theirs = decoders(config)
+    ours, theirs = decoders(config, winograd=False)
     latents, speaker = latents_of(config, seconds)
     torch_latents, torch_speaker = torch.from_numpy(latents)[None], torch.from_numpy(speaker)[None, :, None]
-    first, chunk = options.first_chunk, options.chunk
-    edges = [0, *range(first, len(latents), chunk), len(latents)]
+    edges = [0, *range(FIRST_STEPS, len(latents), STEPS), len(latents)]
 
     def stream() -> Array:
         session = DecoderStream(ours, speaker)
@@ -281,17 +279,16 @@ def first_audio_calls(options: Options, config: XTTSConfig) -> dict[str, Callabl
 
     from jaxvoice.models.xtts.streaming import DecoderStream
 
-    prompt = prompt_of(options, config)
-    generate = generation_of(config, jaxvoice_language_model(config))
-    model, (ours, theirs) = torch_language_model(config), decoders(config)
+    generate = generation_of(options, config, jaxvoice_language_model(config))
+    model, (ours, theirs) = torch_language_model(config), decoders(config, winograd=False)
     latents, speaker = latents_of(config, options.seconds)
-    conditioning, text = (torch.from_numpy(array) for array in prompt)
+    conditioning, text = (torch.from_numpy(array) for array in prompt_of(options, config))
     torch_speaker = torch.from_numpy(speaker)[None, :, None]
 
     def first() -> Array:
         session = DecoderStream(ours, speaker)
-        for codes in generate(*prompt, options.first_chunk, *(options.chunk,) * 10):
-            audio = session.push(np.asarray(codes.latents)[0])
+        for (part,) in generate(config.gpt.max_new_codes, first=FIRST_STEPS):
+            audio = session.push(part.latents)
             if len(audio):
                 return audio
         raise SystemExit("The stream returned no audio.")

@@ -12,9 +12,7 @@ from tests.models.xtts.small import SMALL
 # The text ids that the benchmark draws, and a text of a few tokens.
 GPT = dataclasses.replace(SMALL.gpt, text_ids=310, max_audio=60)
 CONFIG = dataclasses.replace(SMALL, gpt=GPT)
-SHORT = benchmark.Options(
-    seconds=0.3, lengths=(0.5,), codes=6, tokens=7, chunk=6, repeats=1, max_seconds=0.1, force=True
-)
+SHORT = benchmark.Options(seconds=0.3, lengths=(0.5,), codes=6, tokens=7, repeats=1, max_seconds=0.1, force=True)
 
 
 @pytest.fixture(autouse=True)
