@@ -35,12 +35,20 @@ _PARTS = rf"\d[\d.,{_NO_BREAK}]*+"
 _MINUS = re.compile(r"(?<![^\s(])[-−](?=\d)")
 _RANGE = re.compile(r"(?<![\d.,-])(\d{1,4})[-–](\d{1,4})(?![\d.,]*\d|-)")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[-–:/](?=\d)")
+_DATE = re.compile(r"(?<!\d)(?<!\d[./-])(\d{1,2})([./-])\s?(\d{1,2})\2\s?(\d{4})(?![./-]?\d)")
+_YEAR_FIRST = re.compile(r"(?<!\d)(?<!\d[./-])(\d{4})([./-])\s?(\d{1,2})\2\s?(\d{1,2})(?![./-]?\d)")
+_TIME = re.compile(r"(?<!\d)(?<!\d[.:])([01]?\d|2[0-4]):([0-5]\d)(?![.:]?\d)")
+_CHINESE_MOBILE = re.compile(r"(?<![\d.,])1\d{10}(?![.,]?\d)")
 _CHINESE_YEAR = re.compile(r"(?<!\d)(\d{4})(?=\s?年)")
 # Years are read by hundreds: "neunzehnhundert".
 _YEARS_BY_HUNDREDS = {"de": range(1100, 2000), "nl": range(1100, 2000)}
-_POINT = {"tr": "virgül", "ar": "فاصلة"}
-"""The word of the decimal separator where num2words does not read decimals as spoken."""
+_POINT = {"es": "punto", "fr": "virgule", "de": "Komma", "it": "virgola", "pt": "vírgula", "nl": "komma"}
+_POINT |= {"pl": "przecinek", "cs": "celá", "tr": "virgül", "ar": "فاصلة", "ko": "점", "ja": "点"}
+"""The word of the decimal separator; Russian and Hungarian name tenths and hundredths instead."""
+_DECIMALS_AS_NUMBER = ("pl", "cs", "tr", "ar")
+"""Languages that read decimals as a number, after its zeros; others read them digit by digit."""
 
+_HOUR_AND_MINUTE = {"zh": ("点", "分"), "ja": ("時", "分")}
 _FEW_AND_MANY = ("pl", "ru", "cs")
 _WITHOUT_SPACES = ("zh", "ja")
 
@@ -91,18 +99,19 @@ def abbreviations_of(language: str) -> frozenset[str]:
 def number_words(digits: str, language: str) -> str:
     """A number in words of a language of `TABLES`.
 
-    **Arguments:** `digits`, with a full stop before decimals; numbers of more than 15 digits are read digit by digit.
+    **Arguments:** `digits`, with a full stop before decimals. Numbers of more than 15 digits, and whole numbers with a
+    zero before other digits, are read digit by digit. Zeros at the end of decimals are read.
     """
     whole, _, part = digits.partition(".")
-    if len(whole) + len(part) > _MOST_DIGITS:
-        return " ".join(number_words(digit, language) for digit in whole + part)
+    if len(whole) + len(part) > _MOST_DIGITS or (not part and len(whole) > 1 and whole[0] == "0"):
+        return _space(language).join(number_words(digit, language) for digit in whole + part)
     if language == "zh":
         return chinese_number(digits)
     if part and language in _POINT:
         zeros = len(part) - len(part.lstrip("0")) if part.strip("0") else len(part) - 1
-        parts = [whole, *"0" * zeros, part[zeros:]]
-        first, *others = (str(num2words(int(one), lang=language)) for one in parts)
-        return " ".join((first, _POINT[language], *others))
+        decimals = [*"0" * zeros, part[zeros:]] if language in _DECIMALS_AS_NUMBER else part
+        first, *others = (str(num2words(int(one), lang=language)) for one in (whole, *decimals))
+        return _space(language).join((first, _POINT[language], *others))
     if part:
         return str(num2words(float(digits), lang=language))
     number = int(whole)
@@ -113,12 +122,14 @@ def number_words(digits: str, language: str) -> str:
 def _expand(text: str, language: str) -> str:
     table = TABLES[language]
     text = text.translate(_ARABIC_SEPARATORS) if language == "ar" else text
+    text = _separate_dates(text, language)
     for pattern, replace in _abbreviation_patterns(language):
         text = pattern.sub(replace, text)
     text = _expand_money(text, language, table)
     text = expand_ordinals(text, language)
     if language == "zh":
         text = _CHINESE_YEAR.sub(lambda match: chinese_digits(match[1]), text)
+        text = _CHINESE_MOBILE.sub(lambda match: chinese_digits(match[0]), text)
     separate = _space(language)
     text = _MINUS.sub(f"{table.minus} ", text)
     if table.to:
@@ -131,6 +142,24 @@ def _expand(text: str, language: str) -> str:
     for symbol, words in _symbol_words(language).items():
         text = text.replace(symbol, f"{separate}{words}{separate}")
     return text
+
+
+def _separate_dates(text: str, language: str) -> str:
+    """Write spaces between the numbers of dates, and read the hours and minutes of Chinese and Japanese.
+
+    Zeros before days, months and hours are left out.
+    """
+    text = _DATE.sub(lambda match: f"{int(match[1])} {int(match[3])} {match[4]}", text)
+    text = _YEAR_FIRST.sub(lambda match: f"{match[1]} {int(match[3])} {int(match[4])}", text)
+    if language not in _HOUR_AND_MINUTE:
+        return _TIME.sub(lambda match: f"{int(match[1])}:{match[2]}", text)
+    hour, minute = _HOUR_AND_MINUTE[language]
+
+    def read(match: re.Match[str]) -> str:
+        minutes = match[2] if language == "zh" else str(int(match[2]))
+        return f"{int(match[1])}{hour}" + (f"{minutes}{minute}" if int(match[2]) else "")
+
+    return _TIME.sub(read, text)
 
 
 @functools.lru_cache(maxsize=32)
