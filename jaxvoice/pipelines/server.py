@@ -26,6 +26,7 @@ from jaxvoice.pipelines.request_guard import (
     Send,
     respond_with_error,
 )
+from jaxvoice.pipelines.served_inputs import public_message
 from jaxvoice.pipelines.served_models import Task
 from jaxvoice.pipelines.speech_service import Computation, SpeechService, Upload
 from jaxvoice.pipelines.work_queue import BusyError, Job, changes
@@ -240,11 +241,7 @@ class ResultEndpoint:
         job, computation = found
         headers = _headers(computation, in_wav=True) | {"Content-Disposition": 'inline; filename="speech.wav"'}
         if job.state != "done":
-            await _start(send, headers)
-            await send({"type": "http.response.body", "body": audio_header(computation), "more_body": True})
-            async for block in blocks_of(job):
-                await send({"type": "http.response.body", "body": block, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await _send_unfinished(job, audio_header(computation), headers, scope, receive, send)
             return
         audio = b"".join(job.blocks)
         whole = audio_header(computation, len(audio)) + audio
@@ -255,6 +252,27 @@ class ResultEndpoint:
             headers["Content-Range"] = f"bytes {first}-{last - 1}/{len(whole)}"
         await _start(send, headers, 206 if partial else 200)
         await send({"type": "http.response.body", "body": whole[first:last], "more_body": False})
+
+
+async def _send_unfinished(
+    job: Job, header: bytes, headers: dict[str, str], scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Send the blocks of a job that is computed or has failed; the last chunk follows only if the job is complete."""
+    started = False
+    async for block in blocks_of(job):
+        if not started:
+            await _start(send, headers)
+            block = header + block
+        started = True
+        await send({"type": "http.response.body", "body": block, "more_body": True})
+    if started:
+        if job.state == "done":
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return
+    reason = "It was stopped." if job.state == "cancelled" else "The model computed none."
+    if job.failure is not None:
+        reason = public_message(job.failure) if isinstance(job.failure, JaxvoiceError) else BUG
+    await respond_with_error(RequestError(404, f"The result has no audio. {reason}"), scope, receive, send)
 
 
 def _byte_range(header: str, size: int) -> tuple[int, int]:

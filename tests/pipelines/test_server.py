@@ -282,8 +282,8 @@ def test_results_are_sent_whole_in_parts_and_while_they_are_computed():
         service.keep(job, computation)
         service.queue.start(job, computation.work)
         path = f"/api/results/{job.identifier}"
+        pipeline.first.set()
         with connection.stream("GET", path) as response:
-            pipeline.first.set()
             pipeline.second.set()
             streamed = response.read()
         expected = pcm16(np.concatenate([tone(0.1)] * 2))
@@ -299,6 +299,44 @@ def test_results_are_sent_whole_in_parts_and_while_they_are_computed():
         for header in ("bytes=9-2", "bytes=-5", "items=0-1", "bytes=0-1,5-6", "bytes=99999-"):
             assert connection.get(path, headers={"Range": header}).content == whole.content
         assert connection.get("/api/results/unknown").status_code == 404
+
+
+@pytest.mark.parametrize("failure", [ConfigError("/srv/a.json: the model failed."), None])
+def test_results_that_failed_or_were_stopped_are_not_complete(failure):
+    """Their responses have no last chunk, while they are computed and later; without audio, they are errors."""
+    with serving([ServedModel("speaker", Speaker())]) as (service, address), client(address) as connection:
+        for blocks in (1, 0):
+            goes_on = threading.Event()
+
+            def work(blocks=blocks, goes_on=goes_on):
+                yield from [pcm16(tone(0.1))] * blocks
+                assert goes_on.wait(LONG)
+                if failure is not None:
+                    raise failure
+                yield pcm16(tone(0.1))
+
+            job = service.queue.reserve()
+            service.keep(job, service.plan("speak", {"text": "x"}))
+            service.queue.start(job, work)
+            path = f"/api/results/{job.identifier}"
+
+            def end(job=job, goes_on=goes_on):
+                if failure is None:
+                    job.cancel()
+                goes_on.set()
+
+            if blocks:
+                with connection.stream("GET", path) as response, pytest.raises(httpx.RemoteProtocolError):
+                    end()
+                    response.read()
+                with pytest.raises(httpx.RemoteProtocolError):
+                    connection.get(path)
+            else:
+                end()
+                response = connection.get(path)
+                reason = "It was stopped." if failure is None else "a.json: the model failed."
+                assert response.status_code == 404
+                assert response.json()["error"] == f"The result has no audio. {reason}"
 
 
 @pytest.mark.parametrize(
