@@ -1,4 +1,4 @@
-"""Protection of an HTTP server against pages of other sites, and its answers to invalid requests."""
+"""Protection of an HTTP server against pages of other sites, and its responses to invalid requests."""
 
 import ipaddress
 import socket
@@ -70,7 +70,7 @@ class RequestGuard:
                 "The header Host is not an address of this server. Open the address that jaxvoice serve prints, or "
                 "pass the name to --allow-host."
             )
-        if any(urlsplit(origin).netloc.lower() != hosts[0].lower() for origin in origins):
+        if any(_netloc(origin) != hosts[0].lower() for origin in origins):
             return "The request comes from a page of another site, which this server does not answer."
         if not origins and scope["method"] not in ("GET", "HEAD") and "cross-site" in headers.get("sec-fetch-site", []):
             return "The request comes from a page of another site, which this server does not answer."
@@ -85,6 +85,13 @@ class RequestGuard:
         except ValueError:
             return False
         return not self.loopback
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _hostname(host: str) -> str:

@@ -354,6 +354,7 @@ def test_results_that_failed_or_were_stopped_are_not_complete(failure):
         ({"Host": "localhost:9", "Origin": "http://localhost:8"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[x"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-origin"}, 200),
     ],
