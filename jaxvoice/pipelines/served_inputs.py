@@ -112,8 +112,8 @@ def named(path: Path, name: str) -> Iterator[None]:
         raise AudioError(str(failure).replace(str(path), name)) from None
 
 
-def public_message(failure: JaxvoiceError) -> str:
-    """The message of an error without folders of the server: of each absolute path, only the last name remains."""
+def public_message(failure: JaxvoiceError | str) -> str:
+    """The message of an error or a warning without folders of the server: only the last names of absolute paths."""
     return _PATH.sub(r"\1", str(failure))
 
 

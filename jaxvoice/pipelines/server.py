@@ -36,6 +36,7 @@ _PORTS = 100
 _RECEIVE_SECONDS = 120.0  # in which the body of a request should arrive
 _SEND_SECONDS = 120.0  # in which a client should accept a block
 _MOST_FILES, _MOST_FIELDS = 16, 32
+_MOST_WARNING = 2000  # characters of a header
 _UNKNOWN_SIZE = b"\xff" * 4  # what the header of a WAV file states while its audio is computed
 
 
@@ -174,6 +175,8 @@ async def _send_audio(
 ) -> None:
     """Send the blocks of a job as they are computed. It is cancelled if the client disconnects.
 
+    Its warnings are printed at the end. Those known at the first block are also in the header X-Warning.
+
     An error before the first block is raised. After it, the response ends without its last chunk, which clients report.
     """
     waits = asyncio.ensure_future(_disconnected(receive))
@@ -182,11 +185,13 @@ async def _send_audio(
     try:
         async for block in blocks_of(job):
             if not started:
-                await _start(send, _headers(computation, in_wav))
+                await _start(send, _headers(computation, in_wav) | _warning_header(job))
                 started = True
                 block = (audio_header(computation) if in_wav else b"") + block
             async with asyncio.timeout(_SEND_SECONDS):
                 await send({"type": "http.response.body", "body": block, "more_body": True})
+        for text in job.warnings:
+            print_message("warning", text)
         if job.state == "done":
             if not started:
                 raise ConfigError("The model computed no audio; send a longer text or recording.")
@@ -201,6 +206,13 @@ async def _send_audio(
         pass  # of a client that does not read
     finally:
         waits.cancel()
+
+
+def _warning_header(job: Job) -> dict[str, str]:
+    """The warnings of a job as a header; other characters than those of ASCII are replaced."""
+    text = " ".join(public_message(" ".join(job.warnings)).split())[:_MOST_WARNING]
+    shown = "".join(character for character in text if character.isprintable())
+    return {"X-Warning": shown.encode("ascii", "replace").decode()} if shown else {}
 
 
 async def blocks_of(job: Job) -> AsyncIterator[bytes]:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxvoice.errors import ConfigError, MissingExtraError
+from jaxvoice.errors import ConfigError, MissingExtraError, warn_caller
 from jaxvoice.models.gaussian_tts import FAMILY as TTS
 from jaxvoice.models.hifigan import FAMILY as HIFIGAN
 from jaxvoice.pipelines import server as server_module
@@ -272,6 +272,25 @@ def test_a_failure_after_the_first_block_ends_the_response_early(capsys):
         with pytest.raises(httpx.RemoteProtocolError), connection.stream("POST", "/api/speak", json={"text": "x"}) as r:
             assert r.status_code == 200 and r.read()
         assert "A response ended before its end: the model failed" in capsys.readouterr().err
+
+
+def test_warnings_are_sent_before_the_audio_and_printed(capsys):
+    goes_on = threading.Event()
+
+    class Clipped(Speaker):
+        def speak(self, text, *, seed=0, stream=False):
+            warn_caller("The file /srv/é.wav is clipped.")
+            yield tone(0.1)
+            assert goes_on.wait(LONG)
+            warn_caller("The speech was ended.")
+
+    with serving([ServedModel("clipped", Clipped())]) as (_, address), client(address) as connection:
+        with connection.stream("POST", "/api/speak", json={"text": "x"}) as response:
+            assert response.headers["x-warning"] == "The file ?.wav is clipped."
+            goes_on.set()
+            assert len(response.read()) == 44 + 2 * RATE // 10
+        printed = capsys.readouterr().err
+        assert "warning: The file /srv/é.wav is clipped." in printed and "warning: The speech was ended." in printed
 
 
 def test_results_are_sent_whole_in_parts_and_while_they_are_computed():
