@@ -41,9 +41,10 @@ class XTTSSynthesizer:
     """Text to speech with XTTS in the voice of any recording, in many languages.
 
     The language model draws codes of audio from a text and the vectors of a reference, and a HiFi-GAN decodes the
-    vectors from which it draws them. Long texts are spoken in pieces. Programs are compiled for few sizes, so that the
-    first texts take longer. A step reads the weights of the language model once for all pieces that are spoken
-    together, so that several texts take hardly longer than one where memory bounds the speed.
+    vectors from which it draws them. Long texts are spoken in pieces. Programs are compiled for a few sizes when
+    they are first used, so the first texts take longer (see `warm_up`). A step reads the weights of the language model
+    once for all pieces that are spoken together, so that several texts take hardly longer than one where memory bounds
+    the speed.
 
     Use the voice of a recording only with the permission of its speaker, and mark the results as synthetic.
 
@@ -259,7 +260,8 @@ class XTTSSynthesizer:
         - `language`: the code of its language, one of `languages`.
         - `speaker`: the name of a stored voice, one of `speakers`; for a list of texts also a list of names.
         - `reference`: recordings of the speaker as for `voice`, an `XTTSVoice`, or the path of its file
-            (`.safetensors`), instead of `speaker`; for a list of texts also a list with an `XTTSVoice` for each text.
+            (`.safetensors`), instead of `speaker`; for a list of texts also a list with an `XTTSVoice` or such a path
+            for each text.
         - `sample_rate`: of references that are arrays, in Hz.
         - `stream`: whether the audio is returned in blocks as soon as it is known, the first after the first 8 codes
             (0.37 s of speech), and further ones after each 20 codes; for one text. Together, the blocks equal the
@@ -372,7 +374,8 @@ class XTTSSynthesizer:
             )
         name, given = ("speaker", speaker) if reference is None else ("reference", reference)
         lists = isinstance(given, list | tuple)
-        if not lists or (reference is not None and not any(isinstance(one, XTTSVoice) for one in given)):
+        voices = lists and any(isinstance(one, XTTSVoice) or is_xtts_voice_file(one) for one in given)
+        if not lists or (reference is not None and not voices):
             voice = self._stored(given) if reference is None else self._of_reference(given, sample_rate)
             return [voice] * count
         if single or len(given) != count:

@@ -12,6 +12,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, Int32
 
 from jaxvoice.config import to_dict
+from jaxvoice.data.audio import SILENCE
 from jaxvoice.dsp.resampling import resample
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, warn_caller
 from jaxvoice.models.xtts.config import ReferenceConfig
@@ -174,7 +175,8 @@ def compute_voice(network: XTTS, recordings: Sequence[Recording], lengths: Refer
             "longer recordings of the speaker."
         )
     perceives = network.gpt.conditioning_perceiver is not None
-    places = reference_parts(len(audio), rate, seconds=lengths.seconds, part=lengths.part if perceives else len(audio))
+    parts = reference_parts(len(audio), rate, seconds=lengths.seconds, part=lengths.part)
+    places = parts if perceives else [(0, len(audio))]
     vectors = [_condition(network, *_padded(audio[start:stop], rate)) for start, stop in places]
     mel = network.config.gpt.conditioning.mel
     frames = len(vectors[0]) if perceives else (places[0][1] - places[0][0]) // mel.hop_length + 1
@@ -195,7 +197,7 @@ def _prepared(recording: Recording, rate: int, longest: float) -> Float32[np.nda
             f"{recording.name} is {recording.seconds:.2f} s long; it should be at least {SHORTEST_PART} s, and some "
             "seconds for a reliable voice. Use a longer recording of the speaker."
         )
-    if not clip.any():
+    if np.abs(clip).max() < SILENCE:
         raise AudioError(
             f"The first {longest:g} s of {recording.name}, which are used, are silent; they should contain speech. Cut "
             "the silence."

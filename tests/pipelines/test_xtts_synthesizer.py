@@ -169,7 +169,7 @@ def test_voices_are_saved_and_used_again(xtts, tmp_path):
     loaded = XTTSVoice.load(path)
     assert repr(loaded) == repr(voice) == f"XTTSVoice(1 recording, 3.50 s, 3 vectors, model {voice.model[:12]})"
     speech = xtts.speak("the cat", reference=tone(3.5, 16000), sample_rate=16000)
-    for reference in (voice, path, [voice], [str(path), voice]):
+    for reference in (voice, path, [voice], [str(path), voice], [str(path), path]):
         texts = ["the cat"] * len(reference) if isinstance(reference, list) else "the cat"
         again = xtts.speak(texts, reference=reference)
         np.testing.assert_allclose((again if texts == "the cat" else again[0]).audio, speech.audio, rtol=0, atol=1e-5)
@@ -203,6 +203,7 @@ def test_voices_of_other_models_raise_errors(xtts, tmp_path):
         (np.full(RATE * 4, np.nan, np.float32), "is NaN or infinite"),
         (tone(0.2), r"reference is 0.20 s long; it should be at least 0.33 s"),
         (np.concatenate([np.zeros(RATE * 30, np.float32), tone(1)]), "The first 30 s of reference, .* are silent"),
+        (np.concatenate([np.full(RATE * 30, 1e-5, np.float32), tone(1)]), "The first 30 s of reference, .* are silent"),
         ("gone.wav", "gone.wav"),
     ],
 )
@@ -248,6 +249,10 @@ def test_short_references_give_a_warning_and_long_ones_are_cut(xtts):
         ("the cat", {"speaker": "Ann", "speed": 0}, ConfigError, "speed is 0"),
         ("the cat", {"speaker": "Ann", "seed": 0.5}, ConfigError, "seed is 0.5"),
         ("the cat", {"speaker": "Ann", "temperature": 0}, ConfigError, "^temperature is 0"),
+        ("the cat", {"speaker": "Ann", "temperature": 1e-50}, ConfigError, "^temperature is 1e-50"),
+        ("the cat", {"speaker": "Ann", "top_k": 10**30}, ConfigError, "^top_k is 1000"),
+        ("the cat", {"speaker": "Ann", "repetition_penalty": 1e300}, ConfigError, r"^repetition_penalty is 1e\+300"),
+        ("the cat", {"speaker": "Ann", "top_p": 1e-50}, ConfigError, "^top_p is 1e-50"),
         ("the cat", {"speaker": "Ann", "top_p": 1.5}, ConfigError, "^top_p is 1.5"),
         ("the cat", {"speaker": "Ann", "top_k": -1}, ConfigError, "^top_k is -1"),
         ("the cat", {"speaker": "Ann", "repetition_penalty": "2"}, ConfigError, "^repetition_penalty is '2'"),

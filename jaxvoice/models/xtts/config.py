@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from jaxvoice.config import check_field, check_not_negative, check_positive, check_types, find_preset
+from jaxvoice.config import check_at_most, check_field, check_not_negative, check_positive, check_types, find_preset
 from jaxvoice.dsp.mel_config import PowerMelConfig
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import GeneratorConfig, preset as find_vocoder
@@ -145,7 +145,7 @@ class SamplingConfig:
     """
 
     temperature: float = 0.75
-    """Divisor of the logits; positive."""
+    """Divisor of the logits, from 0.001 to 1,000,000."""
     top_k: int = 50
     """Number of the most likely codes that remain; 0 keeps all."""
     top_p: float = 0.85
@@ -158,9 +158,11 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_positive(self, "temperature", "top_p", "repetition_penalty")
         check_not_negative(self, "top_k", hint="0 keeps all codes")
-        check_field(self, "top_p", self.top_p <= 1, "be at most 1")
+        check_at_most(self, 2**31 - 1, "top_k")
+        check_field(self, "temperature", 1e-3 <= self.temperature <= 1e6, "be from 0.001 to 1,000,000")
+        check_field(self, "repetition_penalty", 1e-3 <= self.repetition_penalty <= 1e6, "be from 0.001 to 1,000,000")
+        check_field(self, "top_p", 1e-6 <= self.top_p <= 1, "be from 0.000001 to 1")
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,8 @@ class Tokenizer:
                 pieces.append(joined if marks and readable(joined) else piece)
                 marks = ""
             elif not pieces:
-                marks = piece
+                joined = f"{marks} {piece}".strip()
+                marks = joined if readable(joined) else piece
             elif readable(joined := f"{pieces[-1]} {piece}"):
                 pieces[-1] = joined
         if not pieces:

@@ -156,6 +156,12 @@ def test_marks_stay_with_words():
     assert all(re.search("[a-z]", piece) for piece in pieces)
 
 
+def test_marks_before_the_first_word_are_kept():
+    text = ", ".join([*["-" * 200] * 3, "yes"])
+    assert Tokenizer(TOKENIZER.vocabulary, max_text=900).split(text, "en") == [text]
+    assert Tokenizer(TOKENIZER.vocabulary, max_text=300).split(text, "en") == [text[-205:]]
+
+
 def test_chinese_and_japanese_are_split():
     for language, text, package in (("zh", "你好，我很好。" * 60, "pypinyin"), ("ja", "三人です。" * 60, "cutlet")):
         pytest.importorskip(package, reason="the extra of the language is not installed")
