@@ -17,7 +17,9 @@ from jaxvoice.pipelines.recordings import Recording, read_recording
 
 Block = Float32[np.ndarray, "*channels samples"]
 """Audio of one channel without an axis of channels, or of several."""
-_MOST_CHANNELS, _HIGHEST_RATE = 8, 192_000  # of recordings, which bound the memory of their samples
+_MOST_CHANNELS, _HIGHEST_RATE = 8, 192_000  # of recordings
+_MOST_SAMPLES = 200_000  # of all channels in a second, which bounds the memory of a decoded recording
+_FIELD_BYTES = 1_000_000  # of all fields of a request besides its text
 _PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[/\\][^/\\\s\"']+)+[/\\]([^/\\\s\"']+)")
 
 
@@ -31,7 +33,7 @@ class Limits:
     text_characters: int = 2000
     """Characters of a text."""
     upload_megabytes: float = 20.0
-    """The body of a request with all its recordings, in millions of bytes."""
+    """The body of a request with all its recordings, in millions of bytes; without recordings, as `field_bytes`."""
     reference_seconds: float = 60.0
     """Duration of the references of a voice together."""
     source_seconds: float = 300.0
@@ -51,6 +53,11 @@ class Limits:
     def upload_bytes(self) -> int:
         """The largest body of a request in bytes."""
         return round(self.upload_megabytes * 1e6)
+
+    @property
+    def field_bytes(self) -> int:
+        """The largest body in bytes of a request without recordings; a character has up to 12 bytes in it."""
+        return min(_FIELD_BYTES + 12 * self.text_characters, self.upload_bytes)
 
 
 def check_text(text: Any, limits: Limits) -> str:
@@ -81,6 +88,11 @@ def check_recordings(files: Iterable[tuple[Path, str]], seconds: float, kind: st
             raise AudioError(
                 f"{name} has {info.channels} channels at {info.sample_rate} Hz; it should have at most "
                 f"{_MOST_CHANNELS} at {_HIGHEST_RATE} Hz. Convert it."
+            )
+        if info.channels * info.sample_rate > _MOST_SAMPLES:
+            raise AudioError(
+                f"{name} has {info.channels * info.sample_rate} samples a second in {info.channels} channels; it "
+                f"should have at most {_MOST_SAMPLES}. Convert it to fewer channels or a lower sample rate."
             )
         total += info.seconds
     if total > seconds:

@@ -79,8 +79,6 @@ class TaskEndpoint:
         from starlette.exceptions import HTTPException  # pyright: ignore[reportMissingImports]
         from starlette.requests import Request  # pyright: ignore[reportMissingImports]
 
-        most = self.service.limits.upload_bytes
-        too_large = RequestError(413, f"The body should have at most {most} bytes; send shorter or fewer recordings.")
         received = 0
 
         async def limited() -> MutableMapping[str, Any]:
@@ -92,9 +90,13 @@ class TaskEndpoint:
             return message
 
         request = Request(scope, limited)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        limits, has_files = self.service.limits, kind == "multipart/form-data"
+        most = limits.upload_bytes if has_files else limits.field_bytes
+        advice = "send shorter or fewer recordings" if has_files else "send a shorter text"
+        too_large = RequestError(413, f"The body should have at most {most} bytes; {advice}.")
         if int(request.headers.get("content-length") or 0) > most:
             raise too_large
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
             return _json_object(await request.body()), {}
         if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):

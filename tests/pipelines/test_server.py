@@ -140,6 +140,18 @@ def test_invalid_requests_are_answered_with_json(path, request_, status, message
     assert service.queue.taken == 0
 
 
+def test_bodies_without_recordings_are_smaller():
+    limits = Limits(text_characters=10)
+    assert limits.field_bytes == 1_000_120 < limits.upload_bytes
+    with serving([ServedModel("speaker", Speaker())], limits) as (_, address), client(address) as connection:
+        text = "\N{GRINNING FACE}" * 10
+        assert connection.post("/api/speak", json={"text": text}).status_code == 200
+        for kind in ("application/json", "application/x-www-form-urlencoded"):
+            for content in (b"x" * 1_000_121, iter([b"x" * 1_000_121])):
+                response = connection.post("/api/speak", content=content, headers={"Content-Type": kind})
+                assert response.status_code == 413 and "1000120 bytes; send a shorter text" in response.json()["error"]
+
+
 def test_fields_are_sent_once(served):
     _, connection = served
     body = b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nx\r\n' * 2 + b"--b--\r\n"

@@ -9,7 +9,7 @@ import soundfile
 from jaxvoice.errors import AudioError, CheckpointError, ConfigError, TextError
 from jaxvoice.models.hifigan import FAMILY
 from jaxvoice.pipelines import HiFiGANVocoder, Rave, Synthesizer, VITSSynthesizer, VoiceConverter
-from jaxvoice.pipelines.served_inputs import Limits, pcm16, public_message, read_upload
+from jaxvoice.pipelines.served_inputs import Limits, check_recordings, pcm16, public_message, read_upload
 from jaxvoice.pipelines.served_models import ServedModel, load_models
 from jaxvoice.pipelines.speech_service import SpeechService, Upload
 from jaxvoice.pipelines.xtts_synthesizer import XTTSSynthesizer
@@ -165,6 +165,15 @@ def test_recordings_are_checked(service, uploads):
         list(service.plan("convert", {"model": "cloner", "voice": "carl"}, {"source": [uploads["short"]]}).work())
     with pytest.raises(ConfigError, match="the model speaker has one voice"):
         list(service.plan("speak", {"model": "speaker", "text": "x", "speaker": "anna"}).work())
+
+
+def test_the_samples_of_all_channels_are_bounded(tmp_path):
+    """Before they are decoded, so that a small file of silence cannot fill the memory."""
+    soundfile.write(tmp_path / "a.flac", np.zeros((100, 2), np.float32), 192_000)
+    with pytest.raises(AudioError, match=r"^b.flac has 384000 samples a second in 2 channels; .* at most 200000"):
+        check_recordings([(tmp_path / "a.flac", "b.flac")], 1.0, "source")
+    soundfile.write(tmp_path / "a.flac", np.zeros((100, 2), np.float32), 96_000)
+    check_recordings([(tmp_path / "a.flac", "b.flac")], 1.0, "source")
 
 
 def test_errors_have_the_names_of_uploads_and_no_folders(tmp_path):
