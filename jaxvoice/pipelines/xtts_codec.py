@@ -100,13 +100,15 @@ class Codec:
         return self.sample_rate / self.config.dvae.samples_per_code
 
     def encode(self, audio: Any, sample_rate: float | None = None) -> Codes:
-        """The codes of a recording, one for each `config.dvae.samples_per_code` samples or part of them.
+        """The codes of a recording, one for each `config.dvae.stride` mel frames or part of them.
+
+        Frames are centred, so a recording has `samples // config.mel.hop_length + 1` of them.
 
         **Arguments:** `audio`, an array `(samples,)` of floats with full scale at 1 at `sample_rate` in Hz, or an
         `Audio` or the path of a file, which contain their rate. The channels of files are averaged.
 
-        **Returns:** int32 `(codes,)`, the same for the same samples: the codes of the release for a recording without
-        padding.
+        **Returns:** int32 `(codes,)`, the same for the same samples: the codes that the release computes for the
+        recording alone.
 
         **Raises:** `AudioError` for several channels, integers, NaN, no samples, an invalid rate, or audio that is
         shorter than half a frame of the Fourier transform.
@@ -183,7 +185,7 @@ class Codec:
 
     def _encode(self, samples: Waveform) -> Codes:
         size = self.config.dvae.samples_per_code
-        count = -(-self.config.mel.num_frames(len(samples)) // self.config.dvae.stride)
+        count = self.config.dvae.code_count(len(samples))
         codes = np.empty(count, np.int32)
         for part in plan_windows(count, self.window, (self._context, self._context)):
             given = samples[part.start * size : part.stop * size]

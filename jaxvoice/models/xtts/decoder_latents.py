@@ -83,7 +83,7 @@ def usable_utterances(store: Store, encode: Callable[[str, str], Sequence[int]],
         except TextError as failure:
             rejected.append(RejectedUtterance(utterance.id, "text", f"{utterance.id}: {failure}"))
             continue
-        codes, problem = code_count(samples, config), None
+        codes, problem = config.dvae.code_count(samples), None
         if len(text) > config.gpt.max_text:
             problem = "too many tokens", f"{len(text)} text tokens; it should have at most {config.gpt.max_text}."
         elif codes > config.gpt.max_new_codes:
@@ -101,12 +101,6 @@ def usable_utterances(store: Store, encode: Callable[[str, str], Sequence[int]],
     usable = store.subset(kept)
     usable = replace(usable, corpus=replace(usable.corpus, rejected=tuple(rejected)))
     return usable.with_columns(tokens=ids)
-
-
-def code_count(samples: int, config: XTTSConfig) -> int:
-    """The number of codes of a recording of `samples` samples at `config.input_rate`."""
-    frames = samples // config.dvae.mel.hop_length + 1
-    return -(-frames // config.dvae.stride)
 
 
 def reference_rows(corpus: Corpus, config: LatentsConfig) -> Int64[np.ndarray, " utterances"]:
@@ -208,7 +202,7 @@ class _Dump:
             codes, latents = _latents(self._network, self._dvae, *given)
             codes, latents = np.asarray(codes), np.asarray(latents, np.float32)
             for i, place in enumerate(places):
-                count = code_count(int(lengths[i]), self._network.config)
+                count = self._dvae.config.code_count(int(lengths[i]))
                 found[int(place)] = {
                     "codes": codes[i, :count],
                     "latents": np.ascontiguousarray(latents[i, :count].T),

@@ -152,12 +152,12 @@ def step_inputs(
     slices = reference_slices(lengths, shortest=shortest, longest=longest, key=key)
     dvae = codec.config.dvae
     mel = normalized_log_mel(audio, codec.mel_stats, dvae.mel, length=lengths)
-    codes = codec.dvae.encode(mel)[:, : -(-audio.shape[1] // dvae.samples_per_code)]
+    codes = codec.dvae.encode(mel, length=lengths // dvae.mel.hop_length + 1)
     targets = training_targets(
         jnp.asarray(batch.columns["tokens"]),
         jnp.asarray(batch.lengths["tokens"], jnp.int32),
         codes,
-        -(-lengths // dvae.samples_per_code),
+        dvae.code_count(lengths),
         config,
         stops=masking.stops,
     )

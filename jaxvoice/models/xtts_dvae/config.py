@@ -1,6 +1,9 @@
 """The configuration of the DVAE of XTTS, and its mel contract. Does not import jax."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from jaxtyping import Int
 
 from jaxvoice.config import check_field, check_positive, check_types
 from jaxvoice.dsp.mel_config import PowerMelConfig
@@ -69,6 +72,13 @@ class DVAEConfig:
     def samples_per_code(self) -> int:
         """Samples of a code at the sample rate of the mel."""
         return self.stride * self.mel.hop_length
+
+    def code_count(self, samples: Int[Any, "*batch"] | int) -> Int[Any, "*batch"] | int:
+        """The number of codes of recordings of `samples` samples: one for each `stride` mel frames or part of them.
+
+        Frames are centred, so a recording has `samples // mel.hop_length + 1` of them.
+        """
+        return -(-(samples // self.mel.hop_length + 1) // self.stride)
 
 
 @dataclass(frozen=True)

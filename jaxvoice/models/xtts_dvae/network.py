@@ -203,12 +203,9 @@ class DVAE(Module):
         **Raises:** `ShapeError` for another number of bands, or without frames.
         """
         quantized = self.quantize(mel, length=length)
-        decoded = self.decode_vectors(quantized.vectors, length=None if length is None else self.code_count(length))
+        count = None if length is None else -(-length // self.config.stride)
+        decoded = self.decode_vectors(quantized.vectors, length=count)
         return Reconstruction(decoded[..., : mel.shape[-2], :], quantized)
-
-    def code_count(self, frames: Int[Array, "*batch"] | int) -> Int[Array, "*batch"] | int:
-        """The number of codes of `frames` frames."""
-        return -(-frames // self.config.stride)
 
     @operation
     def latents(

@@ -16,7 +16,7 @@ from jaxvoice.data import Corpus, CropBatch, Loader, RandomCrops, Store, Utteran
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.hifigan.config import DiscriminatorConfig, GeneratorConfig
 from jaxvoice.models.hifigan.losses import LossWeights
-from jaxvoice.models.xtts_dvae import DVAE, FAMILY, CodeBook, CodecConfig, normalized_log_mel
+from jaxvoice.models.xtts_dvae import DVAE, FAMILY, CodeBook, CodecConfig, CodecNetwork, normalized_log_mel
 from jaxvoice.models.xtts_dvae.statistics import mel_statistics
 from jaxvoice.models.xtts_dvae.training import DVAETask, TrainingConfig
 from jaxvoice.models.xtts_dvae.validation import Validation, usage_and_perplexity
@@ -119,12 +119,20 @@ def test_results_of_valid_frames_do_not_depend_on_padding():
     found = eqx.filter_jit(lambda n: n(jnp.asarray(padded), length=lengths))(network)
     for row, frames in enumerate((33, 22)):
         alone = eqx.filter_jit(lambda n, mel: n(mel))(network, jnp.asarray(mel[row, :frames]))
-        count = network.code_count(frames)
+        count = -(-frames // SMALL.dvae.stride)
         np.testing.assert_array_equal(found.quantized.codes[row, :count], alone.quantized.codes)
         np.testing.assert_allclose(found.mel[row, :frames], alone.mel, atol=1e-5)
     decode = eqx.filter_jit(lambda n, codes: n.decode(codes, length=jnp.asarray([9, 6])))
     decoded = decode(network, found.quantized.codes)
     np.testing.assert_allclose(decoded[1, :22], alone.mel, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1023, 1024, 1025])
+def test_count_of_codes_is_that_of_the_encoder(samples):
+    network = CodecNetwork(SMALL, key=jax.random.key(0))
+    codes = eqx.filter_eval_shape(network.encode, jax.ShapeDtypeStruct((samples,), jnp.float32))
+    assert SMALL.dvae.code_count(samples) == codes.shape[0]
+    assert SMALL.dvae.code_count(np.array([samples])).tolist() == [codes.shape[0]]
 
 
 def test_steps_of_the_dvae_lower_its_loss_and_use_the_code_book():
