@@ -368,12 +368,15 @@ def open_socket(host: str = "127.0.0.1", port: int | None = None) -> socket.sock
     **Raises:** `ConfigError` if the port is not free, or for an address that the machine does not have.
     """
     reason: OSError | None = None
-    for candidate in range(FIRST_PORT, FIRST_PORT + _PORTS) if port is None else (port,):
-        try:
-            family, *_, address = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0]
-            return socket.create_server(address[:2], family=family, backlog=1024)
-        except OSError as failure:
-            reason = failure
+    try:
+        family, *_, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+        for candidate in range(FIRST_PORT, FIRST_PORT + _PORTS) if port is None else (port,):
+            try:
+                return socket.create_server((str(address[0]), candidate), family=family, backlog=1024)
+            except OSError as failure:
+                reason = failure
+    except OSError as failure:  # an unknown name
+        reason = failure
     given = "" if port is None else f":{port}"
     raise ConfigError(f"The server cannot listen at {host}{given} ({reason}); choose another --host or --port.")
 

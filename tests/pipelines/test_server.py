@@ -417,6 +417,17 @@ def test_ports(monkeypatch):
             assert second.getsockname()[1] != port
     with pytest.raises(ConfigError, match=r"cannot listen at 203\.0\.113\.1 "):
         open_socket("203.0.113.1")
+    asked = []
+
+    def unknown(host, *_, **__):
+        asked.append(host)
+        raise socket.gaierror("unknown name")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", unknown)
+        with pytest.raises(ConfigError, match=r"cannot listen at a\.invalid \(unknown name\)"):
+            open_socket("a.invalid")
+    assert asked == ["a.invalid"]
     monkeypatch.setattr(server_module.importlib.util, "find_spec", lambda name: None)
     service = SpeechService([ServedModel("speaker", Speaker())])
     for call in (lambda: create_app(service), lambda: make_server(lambda *_: None)):
