@@ -2,7 +2,7 @@
 
 import signal
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -29,6 +29,8 @@ class Serve:
     """Vocoder of text-to-speech models that compute mels: model folder or Hub id; by default Griffin-Lim."""
     encoder: str | None = None
     """Speaker encoder of models that read its vectors: model folder or Hub id; by default that in the model folder."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Precision of the weights of the transformer of an XTTS; bfloat16 halves their memory. By default float32."""
     host: str = "127.0.0.1"
     """Address to listen on. By default, only this machine has access."""
     port: int | None = None
@@ -95,7 +97,7 @@ class Serve:
         from jaxvoice.pipelines.served_models import load_models
         from jaxvoice.pipelines.speech_service import SpeechService
 
-        given = {"vocoder": self.vocoder, "encoder": self.encoder}
+        given = {"vocoder": self.vocoder, "encoder": self.encoder, "precision": self.precision}
         options = {name: value for name, value in given.items() if value is not None}
         with printed_warnings():
             return SpeechService(load_models([*self.models], options), limits)

@@ -10,7 +10,8 @@ from jaxvoice.cli import main
 from jaxvoice.models.gaussian_tts import FAMILY as TTS
 from jaxvoice.models.hifigan import FAMILY
 from jaxvoice.models.speaker_encoder import FAMILY as ENCODER
-from jaxvoice.pipelines import server, speech_page
+from jaxvoice.pipelines import served_models, server, speech_page
+from jaxvoice.pipelines.served_models import load_models
 from tests.models.gaussian_tts.small import SMALL as TTS_SMALL
 from tests.models.speaker_encoder.small import LSTM_SMALL, random_encoder
 from tests.pipelines.conftest import loud_generator, small_config
@@ -57,6 +58,19 @@ def test_options(served, capsys):
     assert printed.out.startswith("vocoder: vocode\ntts: speak\nhttp://127.0.0.1:") and "password" not in printed.err
 
 
+def test_options_of_loading_reach_the_models(served, monkeypatch):
+    given = []
+
+    def load(sources, options):
+        given.append(options)
+        return load_models(["vocoder"])
+
+    monkeypatch.setattr(served_models, "load_models", load)
+    options = {"vocoder": "a", "encoder": "b", "precision": "bfloat16"}
+    assert main(["serve", "vocoder", "--no-page", *(f"--{name}={value}" for name, value in options.items())]) == 0
+    assert given == [options]
+
+
 def test_servers_for_others_give_a_warning(served, monkeypatch, capsys):
     closed = []
     page = types.SimpleNamespace(mount=lambda app: None, close=lambda: closed.append(True))
@@ -74,6 +88,7 @@ def test_servers_for_others_give_a_warning(served, monkeypatch, capsys):
         (("vocoder", "--source-seconds", "-1"), "--source-seconds is -1.0; it should be a positive number"),
         (("encoder",), "encoder is a SpeakerEncoder, which cannot be served; it should be a model that speaks"),
         (("vocoder", "--encoder", "encoder"), "None of the models has the option 'encoder'"),
+        (("vocoder", "--precision", "bfloat16"), "None of the models has the option 'precision'"),
         (("missing",), "There is no folder missing"),
         (("vocoder", "--host", "203.0.113.1"), "cannot listen at 203.0.113.1"),
     ],
