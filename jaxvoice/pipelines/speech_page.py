@@ -30,7 +30,7 @@ _TEXTS: Mapping[Task, str] = {
     "speak": "A text in a voice that the model knows.",
     "clone": "A text in the voice of a recording.",
     "convert": "A recording of speech in another voice, with the same words and timing.",
-    "vocode": "A recording through the model: what a vocoder or an autoencoder keeps of it.",
+    "vocode": "A recording through a vocoder or an autoencoder.",
 }
 _CONSENT = "Use a voice only with the permission of its speaker, and mark the result as synthetic."
 _DELETION = (60, 600)  # uploaded files are removed after 600 s; they are looked for every 60 s
