@@ -63,7 +63,7 @@ class Speak:
     mode: Literal["default", "compat"] = "default"
     """How the text is read; compat follows lj_speech.py of LJ-Speech-aligned."""
     seed: int = 0
-    """Seed of the initial phases of Griffin-Lim, of the noise of a WaveGlow vocoder or of a VITS, or of an XTTS."""
+    """Seed of the initial phases of Griffin-Lim, the noise of WaveGlow or VITS, or the codes that an XTTS draws."""
     sigma: float | None = None
     """Standard deviation of the noise of a WaveGlow vocoder; by default 0.75."""
     denoise: float | None = None
@@ -71,7 +71,7 @@ class Speak:
     speaker: str | None = None
     """Name of a speaker of the model, for models of several voices."""
     reference: Annotated[tuple[str, ...], tyro.conf.arg(metavar="REF [REF ...]")] = ()
-    """Recordings of the voice, or one voice file of jaxvoice voice, instead of --speaker, if the model reads them."""
+    """Recordings of the voice, or one file of jaxvoice voice, instead of --speaker, for models that clone voices."""
     encoder: str | None = None
     """Speaker encoder of models that read its vectors: model folder or Hub id; by default that in the model folder."""
     language: str | None = None
@@ -91,7 +91,7 @@ class Speak:
     repetition_penalty: float | None = None
     """Divisor of the logits of codes that were already drawn; by default the model's."""
     precision: Literal["float32", "bfloat16"] | None = None
-    """Precision of the matrices of an XTTS; bfloat16 halves their memory. By default float32."""
+    """Precision of the weights of the transformer of an XTTS; bfloat16 halves their memory. By default float32."""
     debug: bool = False
     """Show the traceback of an error."""
 

@@ -32,9 +32,9 @@ Codes = Int32[np.ndarray, " codes"]
 class Codec:
     """Recordings to the codes that XTTS predicts, and codes to audio.
 
-    A code is about 46 ms of the release, whose codes are numbers below 1,024. Recordings and codes have any length:
-    they are computed in windows of at most `window` codes with the context that codes depend on, so that memory is
-    bounded. Windows change the result by rounding errors only.
+    In the release, a code stands for 46 ms, and there are 1,024 codes. Recordings and codes have any length: they are
+    computed in windows of at most `window` codes with the context that codes depend on, so that memory is bounded.
+    Windows change the result by rounding errors only.
 
     The audio of codes is that of the vocoder that `experiments.xtts_dvae` trains. A model without one, such as an
     imported `dvae.pth`, uses the Griffin-Lim algorithm and prints a warning.

@@ -312,7 +312,9 @@ class XTTSSynthesizer:
     def warm_up(self, *, batch: int = 1) -> None:
         """Compile the programs for texts of all lengths, so that the first call of `speak` does not compile them.
 
-        References, speech of more than about 15 s from one piece, and models without a perceiver need other programs.
+        The encoders of references are compiled with the first reference, and programs for pieces of more than about
+        15 s of speech with the first such piece. Without a perceiver (v1.1), each reference of another length needs
+        programs of its own.
 
         **Arguments:** `batch`, the number of pieces that are spoken together, at most `batch_size`.
 

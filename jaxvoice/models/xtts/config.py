@@ -80,7 +80,7 @@ class GPTConfig:
     stop_audio: int = 1025
     """Id after the codes, and of padding."""
     max_text: int = 402
-    """Most text tokens of an input."""
+    """The number of text tokens that an input does not reach."""
     max_audio: int = 605
     """Most codes of an output, with start and stop."""
     max_prompt: int = 70

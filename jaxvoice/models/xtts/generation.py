@@ -14,7 +14,7 @@ from jaxvoice.models.xtts.transformer import KeyValues
 
 
 class GenerationState(NamedTuple):
-    """The state of a generation, which `advance` continues."""
+    """The state of the generation of codes, which `advance` continues."""
 
     step: Step
     """The vector and the logits of the next code, and the keys and values so far."""

@@ -51,8 +51,8 @@ class GPT(Module):
     """A causal transformer over the vectors of a reference, the tokens of a text and the codes of its speech.
 
     The inputs are the vectors of the reference, `[start] text [stop]` and `[start] codes`. Text and codes have tables
-    of positions of their own, which begin at 0; the vectors of the reference have no positions. Attribute paths are the
-    names of weights in `model.pth` below `gpt.`.
+    of positions of their own, which begin at 0; no positions are added to the vectors of the reference. Attribute paths
+    are the names of weights in `model.pth` below `gpt.`.
 
     arXiv 2406.04904, section 2; coqui-ai/TTS `TTS/tts/layers/xtts/gpt.py`.
     """

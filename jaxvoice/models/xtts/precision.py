@@ -22,9 +22,9 @@ class BytesPerCode(NamedTuple):
     """The bytes that a step of the generation reads from memory."""
 
     weights: int
-    """Of the weights, once for all rows of a batch."""
+    """Bytes of the weights, which are read once for all rows of a batch."""
     cache: int
-    """Of the keys and values, for each row of a batch."""
+    """Bytes of the keys and values of one row of a batch."""
 
 
 def with_precision(network: _Network, precision: Precision) -> _Network:

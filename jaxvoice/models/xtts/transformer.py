@@ -19,8 +19,8 @@ from jaxvoice.nn._inputs import check_input
 class KeyValues(NamedTuple):
     """The keys and values of all layers, for positions that were already computed and for later ones.
 
-    The axis `rows` contains the heads of all elements of the batch. With an axis for the heads and others for the
-    batch, XLA copies the arrays with every code on CPUs, because it reshapes them for the products.
+    The axis `rows` contains the heads of all elements of the batch. With separate axes for batch and heads, XLA
+    on CPUs reshapes, and so copies, the arrays for the products of every code.
     """
 
     keys: tuple[Float[Array, "rows positions size"], ...]

@@ -121,16 +121,16 @@ def train_vocabulary(texts: Sequence[str], languages: str | Sequence[str], size:
     not one, or a `size` that is too small for the characters of the texts; `TextError` and `MissingExtraError` as
     `Tokenizer.encode`.
     """
-    codes = [languages] * len(texts) if isinstance(languages, str) else list(languages)
-    if len(codes) != len(texts):
+    names = [languages] * len(texts) if isinstance(languages, str) else list(languages)
+    if len(names) != len(texts):
         raise ConfigError(
-            f"there are {len(texts)} texts and {len(codes)} languages; there should be a language a text."
+            f"there are {len(texts)} texts and {len(names)} languages; there should be one language for each text."
         )
-    tags = sorted({f"[{code.lower()}]" for code in codes})
+    tags = sorted({f"[{name.lower()}]" for name in names})
     for tag in tags:
         if not LANGUAGE_TAG.fullmatch(tag):
             raise ConfigError(f"language is {format_value(tag[1:-1])}; it should be a code such as 'en' or 'zh-cn'.")
-    cleaned = [clean_text(text, code) for text, code in zip(texts, codes, strict=True)]
+    cleaned = [clean_text(text, name) for text, name in zip(texts, names, strict=True)]
     if not any(cleaned):
         raise DataError("there are no texts with words; a vocabulary is trained on at least one.")
     specials = [STOP, UNKNOWN, SPACE, START, *tags]
