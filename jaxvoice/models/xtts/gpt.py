@@ -279,6 +279,7 @@ def training_targets(
     config: GPTConfig,
     *,
     stops: int = 4,
+    hidden_stop: bool = False,
 ) -> Targets:
     """Inputs and targets of a training step.
 
@@ -287,6 +288,8 @@ def training_targets(
     - `text`, `codes`: tokens and codes without start and stop; the first `text_count` and `code_count` are valid.
     - `stops`: the number of stops after the codes that are predicted. The release predicts four, because it adds three
         to the number of codes; one is enough.
+    - `hidden_stop`: whether codes do not attend to the stop of the text, as in the training of the release. In
+        synthesis, also of the release, they do.
 
     Source: coqui-ai/TTS `TTS/tts/layers/xtts/gpt.py:GPT.forward`.
     """
@@ -302,7 +305,8 @@ def training_targets(
     text_count, code_count = text_count.astype(jnp.int32), code_count.astype(jnp.int32)
     tokens, text_targets = padded(text, text_count, config.start_text, config.stop_text, 1)
     inputs, code_targets = padded(codes, code_count, config.start_audio, config.stop_audio, stops)
-    return Targets(tokens, text_targets, text_count + 1, inputs, code_targets, code_count + stops)
+    visible = text_count + (1 if hidden_stop else 2)
+    return Targets(tokens, text_targets, visible, inputs, code_targets, code_count + stops)
 
 
 def summed_cross_entropy(logits: Float[Array, "*shape ids"], targets: Int[Array, "*shape"]) -> Float[Array, ""]:

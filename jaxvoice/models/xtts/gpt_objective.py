@@ -40,6 +40,8 @@ class MaskingConfig:
     """Whether references include the padding of shorter ones in a batch, as in the release."""
     stops: int = 1
     """Stops after the codes that are predicted. The release predicts 4 of them."""
+    hidden_stop: bool = False
+    """Whether codes do not attend to the stop of the text, as in the training of the release. In synthesis, they do."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -47,7 +49,9 @@ class MaskingConfig:
         check_positive(self, "reference_stride", hint="None is the number of samples of a code")
 
 
-RELEASED_MASKING = MaskingConfig(only_last=True, reference_stride=256, padded_references=True, stops=4)
+RELEASED_MASKING = MaskingConfig(
+    only_last=True, reference_stride=256, padded_references=True, stops=4, hidden_stop=True
+)
 """The losses of the release, with its mistakes."""
 
 
@@ -160,6 +164,7 @@ def step_inputs(
         dvae.code_count(lengths),
         config,
         stops=masking.stops,
+        hidden_stop=masking.hidden_stop,
     )
     targets = mask_references(targets, slices, masking, dvae.samples_per_code)
     real = (lengths > 0)[:, None]  # rows that fill a batch have no length

@@ -104,7 +104,8 @@ def test_masked_losses_equal_the_release():
     gpt = load(case, GPT, GOLDEN_GPT, "gpt.")
     text, codes = (case[name].astype(np.int32) for name in ("text", "codes"))
     text_count, samples = (case[name].astype(np.int32) for name in ("text_lengths", "wav_lengths"))
-    targets = training_targets(text, text_count, codes, -(-samples // 1024), GOLDEN_GPT, stops=RELEASED_MASKING.stops)
+    released = {"stops": RELEASED_MASKING.stops, "hidden_stop": RELEASED_MASKING.hidden_stop}
+    targets = training_targets(text, text_count, codes, -(-samples // 1024), GOLDEN_GPT, **released)
     counts = {"text_count": targets.text_count, "code_count": targets.code_count}
 
     @eqx.filter_jit
@@ -124,6 +125,23 @@ def test_masked_losses_equal_the_release():
     assert_close(losses_of(references=False).codes, case, "loss_mel")
     for corrected in ({"only_last": False}, {"reference_stride": None}):
         assert abs(losses_of(**corrected).codes - found.codes) > 1e-3
+
+
+def test_codes_attend_to_the_stop_of_the_text_as_in_synthesis():
+    gpt = random_network(GPT, MODEL.gpt, 0)
+    text, count = jnp.arange(8, dtype=jnp.int32).reshape(2, 4), jnp.array([4, 2], jnp.int32)
+    codes, vectors = jnp.arange(6, dtype=jnp.int32).reshape(2, 3), jnp.ones((2, 2, MODEL.gpt.channels))
+
+    @eqx.filter_jit
+    def first_logits(gpt, hidden_stop):
+        given = training_targets(text, count, codes, jnp.full(2, 3), gpt.config, hidden_stop=hidden_stop)
+        counts = {"text_count": given.text_count, "code_count": given.code_count}
+        found = gpt(vectors, given.text, given.codes, **counts, inference=True).audio[:, 0]
+        return found, gpt.start(vectors, given.text, text_count=count + 2, positions=12).logits
+
+    found, expected = first_logits(gpt, False)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert jnp.abs(first_logits(gpt, True)[0] - expected).max() > 1e-3
 
 
 def test_references_of_each_example_are_masked():

@@ -59,7 +59,7 @@ def test_training_losses_equal_the_release(gpt):
     case = golden.case("xtts/gpt")
     text, codes = (case[name].astype(np.int32) for name in ("text", "codes"))
     text_count, samples = (case[name].astype(np.int32) for name in ("text_lengths", "wav_lengths"))
-    targets = training_targets(text, text_count, codes, -(-samples // 1024), GOLDEN_GPT)
+    targets = training_targets(text, text_count, codes, -(-samples // 1024), GOLDEN_GPT, hidden_stop=True)
 
     @eqx.filter_jit
     def forward(gpt, mel):
