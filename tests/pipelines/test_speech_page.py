@@ -194,7 +194,7 @@ def test_models_are_used_in_a_browser(model_folder, browser_page, tmp_path):
             source = page.locator("#convert-source")
             source.get_by_label("Microphone").or_(source.get_by_label("Record audio")).first.click()
             source.get_by_role("button", name="Record", exact=True).click()
-            page.wait_for_timeout(1500)  # of the fake microphone, which beeps each second
+            expect(source.locator("time.duration").first).to_have_text(re.compile("0:0[1-9]"))  # of the fake microphone
             source.get_by_role("button", name="Stop", exact=True).click()
             expect(source.get_by_label("Play", exact=True)).to_be_visible()
             page.locator("#convert-voice input").click()
