@@ -36,8 +36,15 @@ _MINUS = re.compile(r"(?<![^\s(])[-−](?=\d)")
 _RANGE = re.compile(r"(?<![\d.,-])(\d{1,4})[-–](\d{1,4})(?![\d.,]*\d|-)")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[-–:/](?=\d)")
 _DATE = re.compile(r"(?<!\d)(?<!\d[./-])(\d{1,2})([./-])\s?(\d{1,2})\2\s?(\d{4})(?![./-]?\d)")
+_DATE_WITHOUT_YEAR = re.compile(
+    r"(?<!\d)(?<!\d[.,])(0?[1-9]|[12]\d|3[01])\.(0?[1-9]|1[0-2])\.(?=\s+[a-zà-öø-ÿčěłřśšžıő])"
+)
 _YEAR_FIRST = re.compile(r"(?<!\d)(?<!\d[./-])(\d{4})([./-])\s?(\d{1,2})\2\s?(\d{1,2})(?![./-]?\d)")
 _TIME = re.compile(r"(?<!\d)(?<!\d[.:])([01]?\d|2[0-4]):([0-5]\d)(?![.:]?\d)")
+# Versions and addresses, but also groups of three digits, which are `_GROUPED`.
+_CHAIN = re.compile(r"(?<![\d.,])\d++(?:\.\d++){2,}+(?!,\d)")
+_GROUPED = re.compile(r"\d{1,3}(?:\.\d{3})+")
+_RATIO = re.compile(r"(?<=\d):(?=\d)")
 _CHINESE_MOBILE = re.compile(r"(?<![\d.,])1\d{10}(?![.,]?\d)")
 _CHINESE_YEAR = re.compile(r"(?<!\d)(\d{4})(?=\s?年)")
 # Years are read by hundreds: "neunzehnhundert".
@@ -48,7 +55,10 @@ _POINT |= {"pl": "przecinek", "cs": "celá", "tr": "virgül", "ar": "فاصلة"
 _DECIMALS_AS_NUMBER = ("pl", "cs", "tr", "ar")
 """Languages that read decimals as a number, after its zeros; others read them digit by digit."""
 
+_GERMAN_TIME = re.compile(r"(?<!\d)(?<!\d[.,])([01]?\d|2[0-4])\.([0-5]\d)(?=\s?Uhr\b)")
+_DATES_WITH_STOPS = ("de", "cs", "pl", "tr")
 _HOUR_AND_MINUTE = {"zh": ("点", "分"), "ja": ("時", "分")}
+_RATIO_WORDS = {"zh": "比", "ja": "対"}
 _FEW_AND_MANY = ("pl", "ru", "cs")
 _WITHOUT_SPACES = ("zh", "ja")
 
@@ -56,7 +66,8 @@ _WITHOUT_SPACES = ("zh", "ja")
 def normalize_multilingual(text: str, language: str) -> str:
     """`text` in lower case, with numbers, money, ordinals, abbreviations and symbols in words of `language`.
 
-    Double quotes are removed, square and curly brackets become round ones, and spaces are combined. Number words come
+    Double quotes are removed, square and curly brackets become round ones, and spaces are combined. The numbers of
+    dates, versions and addresses are read one by one. Number words come
     from num2words, except for Chinese. English is normalised by `jaxvoice.text.normalize`; Hindi and languages without
     a table (`jaxvoice.text.language_tables.TABLES`) are cleaned only, with numbers in words where num2words knows the
     language.
@@ -145,12 +156,16 @@ def _expand(text: str, language: str) -> str:
 
 
 def _separate_dates(text: str, language: str) -> str:
-    """Write spaces between the numbers of dates, and read the hours and minutes of Chinese and Japanese.
+    """Write spaces between the numbers of dates and addresses; read times and ratios of Chinese and Japanese.
 
     Zeros before days, months and hours are left out.
     """
     text = _DATE.sub(lambda match: f"{int(match[1])} {int(match[3])} {match[4]}", text)
     text = _YEAR_FIRST.sub(lambda match: f"{match[1]} {int(match[3])} {int(match[4])}", text)
+    text = _CHAIN.sub(lambda match: match[0] if _GROUPED.fullmatch(match[0]) else match[0].replace(".", " "), text)
+    if language in _DATES_WITH_STOPS:
+        text = _DATE_WITHOUT_YEAR.sub(lambda match: f"{int(match[1])} {int(match[2])}", text)
+    text = _GERMAN_TIME.sub(r"\1:\2", text) if language == "de" else text
     if language not in _HOUR_AND_MINUTE:
         return _TIME.sub(lambda match: f"{int(match[1])}:{match[2]}", text)
     hour, minute = _HOUR_AND_MINUTE[language]
@@ -159,7 +174,7 @@ def _separate_dates(text: str, language: str) -> str:
         minutes = match[2] if language == "zh" else str(int(match[2]))
         return f"{int(match[1])}{hour}" + (f"{minutes}{minute}" if int(match[2]) else "")
 
-    return _TIME.sub(read, text)
+    return _RATIO.sub(_RATIO_WORDS[language], _TIME.sub(read, text))
 
 
 @functools.lru_cache(maxsize=32)
