@@ -31,6 +31,8 @@ class Serve:
     """Speaker encoder of models that read its vectors: model folder or Hub id; by default that in the model folder."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Precision of the weights of the transformer of an XTTS; bfloat16 halves their memory. By default float32."""
+    warm_up: bool = False
+    """Compile the programs of the models before the first request, which then does not wait for them."""
     host: str = "127.0.0.1"
     """Address to listen on. By default, only this machine has access."""
     port: int | None = None
@@ -100,7 +102,12 @@ class Serve:
         given = {"vocoder": self.vocoder, "encoder": self.encoder, "precision": self.precision}
         options = {name: value for name, value in given.items() if value is not None}
         with printed_warnings():
-            return SpeechService(load_models([*self.models], options), limits)
+            models = load_models([*self.models], options)
+            for model in models if self.warm_up else ():
+                if hasattr(model.pipeline, "warm_up"):
+                    print_text(f"{model.name}: compiling")
+                    model.pipeline.warm_up()
+            return SpeechService(models, limits)
 
 
 def _interrupt(*_: Any) -> None:

@@ -10,7 +10,7 @@ from jaxvoice.cli import main
 from jaxvoice.models.gaussian_tts import FAMILY as TTS
 from jaxvoice.models.hifigan import FAMILY
 from jaxvoice.models.speaker_encoder import FAMILY as ENCODER
-from jaxvoice.pipelines import served_models, server, speech_page
+from jaxvoice.pipelines import Synthesizer, served_models, server, speech_page
 from jaxvoice.pipelines.served_models import load_models
 from tests.models.gaussian_tts.small import SMALL as TTS_SMALL
 from tests.models.speaker_encoder.small import LSTM_SMALL, random_encoder
@@ -69,6 +69,15 @@ def test_options_of_loading_reach_the_models(served, monkeypatch):
     options = {"vocoder": "a", "encoder": "b", "precision": "bfloat16"}
     assert main(["serve", "vocoder", "--no-page", *(f"--{name}={value}" for name, value in options.items())]) == 0
     assert given == [options]
+
+
+@pytest.mark.parametrize("flags", [(), ("--warm-up",)])
+def test_programs_are_compiled_before_the_first_request(flags, served, monkeypatch, capsys):
+    compiled = []
+    monkeypatch.setattr(Synthesizer, "warm_up", lambda self: compiled.append(len(served)))
+    assert main(["serve", "vocoder", "tts", "--no-page", *flags]) == 0
+    assert compiled == ([0] if flags else [])
+    assert capsys.readouterr().out.startswith("tts: compiling\nvocoder: vocode\n" if flags else "vocoder: vocode\n")
 
 
 def test_servers_for_others_give_a_warning(served, monkeypatch, capsys):
