@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
+from jaxvoice.errors import ConfigError
 from jaxvoice.models.xtts.config import (
     FRAMES_MEL,
     PERCEIVER_MEL,
+    ConditioningConfig,
     GPTConfig,
     SamplingConfig,
     preset,
@@ -134,9 +136,29 @@ def test_padded_texts_do_not_change_the_others(gpt):
     np.testing.assert_allclose(found.logits, expected.logits, atol=2e-5 * np.abs(expected.logits).max())
 
 
-def test_configurations_are_checked():
-    with pytest.raises(Exception, match="multiple of heads"):
-        dataclasses.replace(GOLDEN_GPT, heads=3)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": 3}, "multiple of heads"),
+        ({"conditioning": ConditioningConfig(heads=1, norm_groups=3)}, "multiple of conditioning.norm_groups"),
+        ({"start_text": 10**6}, "be below text_ids"),
+        ({"stop_audio": 10**6}, "be below audio_ids"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+    ],
+)
+def test_configurations_of_the_language_model_are_checked(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(GOLDEN_GPT, **changes)
+
+
+def test_parts_of_a_configuration_fit_together():
+    config = preset("v2")
+    with pytest.raises(ConfigError, match="codes"):
+        dataclasses.replace(config, dvae=dataclasses.replace(config.dvae, codes=config.dvae.codes // 2))
+    with pytest.raises(ConfigError, match="in_channels"):
+        dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, in_channels=8))
+    with pytest.raises(ConfigError, match="cond_channels"):
+        dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, cond_channels=8))
 
 
 def test_lengths_of_audio_equal_the_release():
