@@ -6,7 +6,8 @@
 `--init-from` is a model folder of XTTS, such as an import of the release with its DVAE (folder `dvae`). The settings
 are those of the release's fine-tuning, except that the codes of each reference, and only these, have no part in the
 loss; `--masking` has switches for the release's mistakes. A batch of 252 recordings is divided into 84 parts, so that
-it fits on a GPU (`--accumulate`); with several devices, `--shard-parameters` divides the model's memory among them.
+it fits on a GPU (`--accumulate`). With several devices, each computes 3 recordings of a part, so there are fewer parts,
+and `--shard-parameters` divides the model's memory among the devices.
 
 Without `--init-from`, a new model is trained on the codes of the DVAE of `--dvae`, a run folder of
 `experiments.xtts_dvae`, with a vocabulary of the texts. On a CPU, the preset `tiny` trains a small model for at most
@@ -43,6 +44,7 @@ from jaxvoice.models.xtts.tokenizer import Tokenizer
 from jaxvoice.models.xtts.vocabulary import train_vocabulary
 from jaxvoice.models.xtts_dvae import FAMILY as DVAE_FAMILY, CodecConfig, CodecNetwork
 from jaxvoice.pipelines.sources import find_model_folder
+from jaxvoice.training import parallel
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.optimizers import OptimizerConfig
@@ -117,12 +119,26 @@ def default_experiment(preset: str, *, initial: XTTSConfig | None = None) -> Exp
         devices = jax.device_count()
         return Experiment(preset=preset, batch_size=devices * -(-8 // devices), buckets=1, training=training, loop=loop)
     loop = Loop(steps=500_000, validate_every=1000, checkpoint_every=1000, best_metric="code_loss")
-    optimizer, batch_size, parts = gpt_optimizer(), 252, 84
+    optimizer, batch_size, rows = gpt_optimizer(), 252, 3 * jax.device_count()
     if initial is None:  # arXiv 2406.04904, section 3
         optimizer = replace(optimizer, learning_rate=5e-5, milestones=(5_000, 150_000, 300_000))
-        batch_size, parts = 128, 16
+        batch_size, rows = 128, 8 * jax.device_count()
+    parts = -(-batch_size // rows)
     training = TrainingConfig(model, optimizer, accumulate=parts, precision="bfloat16")
-    return Experiment(preset=preset, batch_size=batch_size, workers=4, training=training, loop=loop)
+    return Experiment(preset=preset, batch_size=parts * rows, workers=4, training=training, loop=loop)
+
+
+def check_parts(experiment: Experiment) -> None:
+    """Raise `ConfigError` unless the rows of each part of a batch, which is a multiple of the devices, divide evenly
+    among the devices."""
+    devices, parts = parallel.data_mesh().size, experiment.training.accumulate
+    rows = experiment.batch_size // devices
+    if rows % parts:
+        most = max(count for count in range(1, parts) if rows % count == 0)
+        raise ConfigError(
+            f"--accumulate is {parts}, so a part of a batch has {experiment.batch_size // parts} recording(s); it "
+            f"should have a multiple of the number of devices, {devices}. Set --accumulate to {most}."
+        )
 
 
 def parse(argv: Sequence[str]) -> Experiment:
@@ -260,6 +276,7 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
     """Train and return the result; the minutes count from `started` (`time.monotonic()`), by default from now."""
     started = time.monotonic() if started is None else started
     common.check(experiment)
+    check_parts(experiment)
     codec, codec_info = load_dvae(experiment)
     corpus, unseen = find_utterances(experiment)
     tokenizer = tokenizer_of(experiment, corpus)

@@ -51,7 +51,24 @@ def small(tones, run_dir, **changes):
     return replace(given, **options | changes)
 
 
-def test_settings_are_those_of_the_preset_or_of_fine_tuning(tmp_path):
+@pytest.mark.parametrize(("devices", "batch_size", "parts"), [(1, 252, 84), (2, 252, 42), (4, 252, 21), (8, 264, 11)])
+def test_default_parts_have_three_recordings_of_each_device(monkeypatch, devices, batch_size, parts):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    tuned = xtts_gpt.default_experiment("v2", initial=SMALL)
+    assert (tuned.batch_size, tuned.training.accumulate) == (batch_size, parts)
+    new = xtts_gpt.default_experiment("v2")
+    assert (new.batch_size, new.training.accumulate) == (128, 16 // devices)
+
+
+def test_parts_that_do_not_divide_among_devices_raise_an_error(tones, tmp_path):
+    given = small(tones, tmp_path / "run", batch_size=24)
+    given = replace(given, training=replace(given.training, accumulate=2))
+    with pytest.raises(ConfigError, match=r"12 recording.*number of devices, 8\. Set --accumulate to 1"):
+        xtts_gpt.run(given)
+
+
+def test_settings_are_those_of_the_preset_or_of_fine_tuning(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     tiny = xtts_gpt.parse([])
     assert tiny == xtts_gpt.default_experiment("tiny") and (tiny.loop.minutes or 99) <= 10
     assert tiny.training.model == preset("tiny")
