@@ -35,6 +35,7 @@ FIRST_PORT = 7860
 _PORTS = 100
 _RECEIVE_SECONDS = 120.0  # in which the body of a request should arrive
 _SEND_SECONDS = 120.0  # in which a client should accept a block
+_READ_SECONDS = 600.0  # in which a client should accept the rest of a complete result
 _MOST_FILES, _MOST_FIELDS = 16, 32
 _MOST_WARNING = 2000  # characters of a header
 _UNKNOWN_SIZE = b"\xff" * 4  # what the header of a WAV file states while its audio is computed
@@ -183,14 +184,17 @@ async def _send_audio(
     """
     waits = asyncio.ensure_future(_disconnected(receive))
     waits.add_done_callback(lambda _: job.cancel())
-    started = False
+    started, end = False, float("inf")
+    now = asyncio.get_running_loop().time
     try:
         async for block in blocks_of(job):
             if not started:
                 await _start(send, _headers(computation, in_wav) | _warning_header(job))
                 started = True
                 block = (audio_header(computation) if in_wav else b"") + block
-            async with asyncio.timeout(_SEND_SECONDS):
+            if job.is_final:
+                end = min(end, now() + _READ_SECONDS)
+            async with asyncio.timeout_at(min(now() + _SEND_SECONDS, end)):
                 await send({"type": "http.response.body", "body": block, "more_body": True})
         for text in job.warnings:
             print_message("warning", text)

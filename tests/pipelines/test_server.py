@@ -4,13 +4,11 @@ Pipelines without networks wait for events, so that no test depends on time.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import http.client
 import io
 import json
 import socket
-import threading
 import time
 from urllib.parse import urlsplit
 
@@ -19,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxvoice.errors import ConfigError, MissingExtraError, warn_caller
+from jaxvoice.errors import ConfigError, MissingExtraError
 from jaxvoice.models.gaussian_tts import FAMILY as TTS
 from jaxvoice.models.hifigan import FAMILY as HIFIGAN
 from jaxvoice.pipelines import server as server_module
@@ -31,34 +29,12 @@ from jaxvoice.pipelines.speech_service import SpeechService
 from jaxvoice.text import ALIGNED
 from tests.models.gaussian_tts.small import SMALL
 from tests.pipelines.conftest import loud_generator, small_config
-from tests.pipelines.served_pipelines import LONG, RATE, Autoencoder, Cloner, Gated, Speaker, Vocoder, tone
+from tests.pipelines.http_serving import audio_of, client, gated_server, serving
+from tests.pipelines.served_pipelines import LONG, RATE, Autoencoder, Cloner, Speaker, Vocoder, tone
 from tests.pipelines.small_xtts import small_synthesizer, stored_voices
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
-
-
-@contextlib.contextmanager
-def serving(models, limits=None, **options):
-    """A server on another thread, as its service and its address."""
-    service = SpeechService(models, limits)
-    with open_socket() as listener:
-        server = make_server(create_app(service, **options))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield service, address_of(listener)
-        finally:
-            server.should_exit = True
-            service.close()
-            thread.join(LONG)
-            assert not thread.is_alive()
-
-
-@contextlib.contextmanager
-def client(address):
-    with httpx.Client(base_url=address, timeout=LONG, trust_env=False) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +51,6 @@ def wav(seconds=0.5, channels=1):
     file = io.BytesIO()
     soundfile.write(file, np.repeat(tone(seconds)[:, None], channels, axis=1), RATE, format="WAV")
     return file.getvalue()
-
-
-def audio_of(response):
-    assert response.status_code == 200, response.text
-    return soundfile.read(io.BytesIO(response.content), dtype="int16")
 
 
 def test_models_and_health(served):
@@ -170,11 +141,6 @@ def test_bugs_are_answered_without_details(capsys):
         response = connection.post("/api/speak", json={"text": "x"})
         assert response.status_code == 500 and "because of a bug" in response.json()["error"]
         assert "secret" not in response.text and capsys.readouterr().err.count("Traceback") == 1
-
-
-def gated_server(waiting=100):
-    pipeline = Gated()
-    return pipeline, serving([ServedModel("gated", pipeline)], Limits(waiting=waiting))
 
 
 def wait_for_requests(connection, number):
@@ -272,102 +238,6 @@ def test_bodies_should_arrive_in_time(monkeypatch):
         response = connection.getresponse()
         assert response.status == 408 and "did not arrive within 0.05 s" in response.read().decode()
         connection.close()
-
-
-def test_a_failure_after_the_first_block_ends_the_response_early(capsys):
-    class Failing(Gated):
-        def _blocks(self, text):
-            yield tone(0.1)
-            raise ConfigError("the model failed")
-
-    with serving([ServedModel("failing", Failing())]) as (_, address), client(address) as connection:
-        with pytest.raises(httpx.RemoteProtocolError), connection.stream("POST", "/api/speak", json={"text": "x"}) as r:
-            assert r.status_code == 200 and r.read()
-        assert "A response ended before its end: the model failed" in capsys.readouterr().err
-
-
-def test_warnings_are_sent_before_the_audio_and_printed(capsys):
-    goes_on = threading.Event()
-
-    class Clipped(Speaker):
-        def speak(self, text, *, seed=0, stream=False):
-            warn_caller("The file /srv/é.wav is clipped.")
-            yield tone(0.1)
-            assert goes_on.wait(LONG)
-            warn_caller("The speech was ended.")
-
-    with serving([ServedModel("clipped", Clipped())]) as (_, address), client(address) as connection:
-        with connection.stream("POST", "/api/speak", json={"text": "x"}) as response:
-            assert response.headers["x-warning"] == "The file ?.wav is clipped."
-            goes_on.set()
-            assert len(response.read()) == 44 + 2 * RATE // 10
-        printed = capsys.readouterr().err
-        assert "warning: The file /srv/é.wav is clipped." in printed and "warning: The speech was ended." in printed
-
-
-def test_results_are_sent_whole_in_parts_and_while_they_are_computed():
-    pipeline, server = gated_server()
-    with server as (service, address), client(address) as connection:
-        computation = service.plan("speak", {"text": "x"})
-        job = service.queue.reserve()
-        service.keep(job, computation)
-        service.queue.start(job, computation.work)
-        path = f"/api/results/{job.identifier}"
-        pipeline.first.set()
-        with connection.stream("GET", path) as response:
-            pipeline.second.set()
-            streamed = response.read()
-        expected = pcm16(np.concatenate([tone(0.1)] * 2))
-        assert streamed[44:] == expected and streamed[4:8] == streamed[40:44] == b"\xff" * 4
-        whole = connection.get(path)
-        assert whole.status_code == 200 and whole.headers["content-length"] == str(len(streamed))
-        assert np.array_equal(audio_of(whole)[0], np.frombuffer(expected, np.int16))
-        for header, part in (("bytes=0-99", slice(0, 100)), ("bytes=100-", slice(100, None))):
-            response = connection.get(path, headers={"Range": header})
-            assert response.status_code == 206 and response.content == whole.content[part]
-            first, last = range(len(whole.content))[part][0], range(len(whole.content))[part][-1]
-            assert response.headers["content-range"] == f"bytes {first}-{last}/{len(whole.content)}"
-        for header in ("bytes=9-2", "bytes=-5", "items=0-1", "bytes=0-1,5-6", "bytes=99999-"):
-            assert connection.get(path, headers={"Range": header}).content == whole.content
-        assert connection.get("/api/results/unknown").status_code == 404
-
-
-@pytest.mark.parametrize("failure", [ConfigError("/srv/a.json: the model failed."), None])
-def test_results_that_failed_or_were_stopped_are_not_complete(failure):
-    """Their responses have no last chunk, while they are computed and later; without audio, they are errors."""
-    with serving([ServedModel("speaker", Speaker())]) as (service, address), client(address) as connection:
-        for blocks in (1, 0):
-            goes_on = threading.Event()
-
-            def work(blocks=blocks, goes_on=goes_on):
-                yield from [pcm16(tone(0.1))] * blocks
-                assert goes_on.wait(LONG)
-                if failure is not None:
-                    raise failure
-                yield pcm16(tone(0.1))
-
-            job = service.queue.reserve()
-            service.keep(job, service.plan("speak", {"text": "x"}))
-            service.queue.start(job, work)
-            path = f"/api/results/{job.identifier}"
-
-            def end(job=job, goes_on=goes_on):
-                if failure is None:
-                    job.cancel()
-                goes_on.set()
-
-            if blocks:
-                with connection.stream("GET", path) as response, pytest.raises(httpx.RemoteProtocolError):
-                    end()
-                    response.read()
-                with pytest.raises(httpx.RemoteProtocolError):
-                    connection.get(path)
-            else:
-                end()
-                response = connection.get(path)
-                reason = "It was stopped." if failure is None else "a.json: the model failed."
-                assert response.status_code == 404
-                assert response.json()["error"] == f"The result has no audio. {reason}"
 
 
 @pytest.mark.parametrize(
