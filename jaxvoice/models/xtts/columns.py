@@ -71,10 +71,11 @@ def training_columns(
             kind, reason = problem
             rejected.append(RejectedUtterance(utterance.id, kind, f"{utterance.id} has {reason}"))
             continue
-        if ids.min() < 0 or ids.max() >= gpt.text_ids:
+        invalid = ids[(ids < 0) | (ids >= gpt.text_ids)]
+        if len(invalid):
             raise ConfigError(
-                f"A token of the utterance {utterance.id!r} is {ids.max()}; it should be below gpt.text_ids, which is "
-                f"{gpt.text_ids}. Use the vocabulary of the model."
+                f"A token of the utterance {utterance.id!r} is {invalid[0]}; it should be from 0 to "
+                f"{gpt.text_ids - 1}, below gpt.text_ids. Use the vocabulary of the model."
             )
         kept.append(row)
         tokens.append(ids)
@@ -116,7 +117,8 @@ def _limits(config: XTTSConfig) -> dict[str, int]:
 def _problem(samples: int, tokens: int, min_samples: int, max_samples: int, max_tokens: int) -> tuple[str, str] | None:
     """The kind of the reason to reject an utterance, and the reason; `None` for a usable one."""
     if samples < min_samples:
-        return "too short", f"{samples} samples; it should have at least {min_samples}, twice those of a mel frame."
+        reason = f"{samples} samples; it should have at least {min_samples}, twice the shortest input of the mel"
+        return "too short", f"{reason} spectrogram."
     if samples > max_samples:
         return "too long", f"{samples} samples; it should have at most {max_samples}. Cut it."
     if not tokens:

@@ -28,6 +28,7 @@ from jaxvoice.training.optimizers import OptimizerConfig
 from jaxvoice.training.task import Task, ValidationResult
 from jaxvoice.training.training_state import Counters, Precision, all_finite, guarded
 from jaxvoice.weights import count_parameters
+from jaxvoice.weights.file_writing import atomic_write
 
 COLUMNS = MappingProxyType(
     {
@@ -77,7 +78,7 @@ class TrainingConfig:
     code_weight: float = 1.0
     """Weight of the loss of codes."""
     masking: MaskingConfig = field(default_factory=MaskingConfig)
-    """Which codes have a part in the loss."""
+    """Which codes are left out of the loss."""
     reference_seconds: tuple[float, float] = (3.0, 6.0)
     """Shortest and longest reference in seconds; half of recordings that are not longer than the drawn length."""
     accumulate: int = 1
@@ -234,7 +235,8 @@ class GPTTask(Task):
         codec = self._codec
         xtts_dvae.FAMILY.save_network(folder / DVAE_FOLDER, codec, codec.config, info=self._codec_info)
         if self._vocabulary is not None:
-            (folder / VOCABULARY_FILE).write_bytes(self._vocabulary)
+            with atomic_write(folder / VOCABULARY_FILE) as file:
+                file.write(self._vocabulary)
 
     def describe(self) -> dict[str, Any]:
         """The training configuration and parameter counts."""

@@ -15,7 +15,7 @@ from jax import numpy as jnp
 from jaxvoice.data import Corpus, Loader, Store, Utterance
 from jaxvoice.errors import ConfigError, DataError, TextError
 from jaxvoice.models.xtts import FAMILY, FRAMES_MEL, GPT
-from jaxvoice.models.xtts.columns import MAX_TOKENS, training_columns, training_sampler
+from jaxvoice.models.xtts.columns import training_columns, training_sampler
 from jaxvoice.models.xtts.gpt import training_targets
 from jaxvoice.models.xtts.gpt_objective import (
     RELEASED_MASKING,
@@ -240,7 +240,11 @@ def test_steps_lower_the_losses_and_a_model_folder_has_all_parts(tmp_path):
     assert eqx.tree_equal(after.rest, state.rest)
 
     folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "old.json").write_bytes(b"old")
+    (folder / "vocab.json").hardlink_to(tmp_path / "old.json")
     made.save_model(after, folder)
+    assert (tmp_path / "old.json").read_bytes() == b"old"  # files are replaced, not truncated
     network, config = FAMILY.load_network(folder)
     assert config == MODEL and (folder / "vocab.json").read_bytes() == b"{}"
     np.testing.assert_array_equal(network.gpt.mel_head.weight, after.gpt.model.mel_head.weight)
@@ -277,11 +281,11 @@ def test_unusable_utterances_are_rejected_with_their_reasons():
         .rejected[0]
         .reason
     )
-    assert MAX_TOKENS == 200
     with pytest.raises(DataError, match="'fr'; the model has 'en', 'pt'"):
         training_columns(noise_store(language="fr"), MODEL, encode)
-    with pytest.raises(ConfigError, match=r"below gpt\.text_ids"):
-        training_columns(noise_store(), MODEL, lambda text, language: [99])
+    for ids, invalid in (([99], 99), ([1, -2, 3], -2)):
+        with pytest.raises(ConfigError, match=rf"'u0' is {invalid}; it should be from 0 to 29, below gpt\.text_ids"):
+            training_columns(noise_store(), MODEL, lambda text, language, ids=ids: ids)
 
 
 def test_dvae_of_another_size_raises():
