@@ -5,8 +5,8 @@
 `--model` is a model folder of XTTS with its DVAE, such as that of `experiments.xtts_gpt` or of `jaxvoice import`.
 First, the language model reads the text, the codes and a reference of each recording of `--data`, a corpus with texts;
 its vectors and those of the speaker encoder are stored in the cache folder. Then the decoder is trained on them,
-with the losses of HiFi-GAN and a speaker consistency loss. The result is a complete model folder of XTTS, which says a
-sentence at the end, in the voice of an unseen speaker if there is one.
+with the losses of HiFi-GAN and a speaker consistency loss. The result is a complete model folder of XTTS. At the end,
+the model speaks a sentence, in the voice of an unseen speaker if there is one.
 
 Without `--data`, espeak-ng (extra `demo`) synthesises sentences in 16 voices. `--encoder` is the folder of another
 speaker encoder, such as that of `experiments.speaker_encoder`. On a GPU or TPU, the preset `full` fine-tunes the
@@ -121,8 +121,8 @@ class Experiment(common.Experiment):
     workers: int = 2
     """Number of loader threads; with 0, batches are prepared in the main thread."""
     text: str | None = None
-    """Sentence that is synthesised at the end; by default one that is in no corpus, or the text of a recording if the
-    vocabulary cannot write it."""
+    """Sentence that is synthesised at the end; by default one that is in no corpus, or the text of a recording if that
+    has characters that the vocabulary lacks."""
     training: Annotated[DecoderTrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
         default_factory=DecoderTrainingConfig
     )
@@ -233,7 +233,7 @@ def train_small_encoder(experiment: Experiment, started: float) -> Path:
     folder = small_encoder_folder(experiment)
     if folder.has_validation():
         return folder.path
-    print_once("the speaker encoder of --model was not trained; a small one is trained first.")
+    print_once("The speaker encoder of --model was not trained; a small one is trained first.")
     given = encoder_experiment.default_experiment("tiny")
     whole = experiment.loop.minutes
     minutes = given.loop.minutes if whole is None else ENCODER_SHARE * whole
@@ -325,8 +325,10 @@ def held_out_rows(store: Store, per_speaker: int | None) -> tuple[Store, Store]:
     """The utterances of `store` for training, and those for validation."""
     _, held_out = voice_conversion.hold_out(store.corpus, per_speaker)
     ids = {one.id for one in held_out.utterances}
-    rows = [row for row, one in enumerate(store.corpus.utterances) if one.id in ids]
-    return store.subset([row for row in range(len(store)) if row not in set(rows)]), store.subset(rows)
+    trained, rows = [], []
+    for row, one in enumerate(store.corpus.utterances):
+        (rows if one.id in ids else trained).append(row)
+    return store.subset(trained), store.subset(rows)
 
 
 def initial_state(experiment: Experiment, source: Source, task: DecoderTask) -> ft.partial[DecoderState] | None:
@@ -341,7 +343,7 @@ def initial_state(experiment: Experiment, source: Source, task: DecoderTask) -> 
 
 @dataclass(frozen=True)
 class Sentence:
-    """What the model says at the end."""
+    """The sentence that the model speaks at the end."""
 
     text: str
     language: str
@@ -351,7 +353,7 @@ class Sentence:
 def test_sentence(experiment: Experiment, tokenizer: Tokenizer, utterance: Utterance) -> Sentence:
     """The sentence that the model says in the voice of the recording of `utterance`.
 
-    **Raises:** `TextError` for a text of `--text` that the vocabulary cannot write.
+    **Raises:** `TextError` for a `--text` with characters that the vocabulary lacks.
     """
     text = experiment.text or TEST_SENTENCE
     try:

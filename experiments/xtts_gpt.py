@@ -4,7 +4,7 @@
     python -m experiments.xtts_gpt --dvae DVAE [--data PATH] [--preset tiny] ...
 
 `--init-from` is a model folder of XTTS, such as an import of the release with its DVAE (folder `dvae`). The settings
-are those of the release's fine-tuning, except that the codes of each reference, and only these, have no part in the
+are those of the release's fine-tuning, except that the codes of each reference, and only these, are left out of the
 loss; `--masking` has switches for the release's mistakes. A batch of 252 recordings is divided into 84 parts, so that
 it fits on a GPU (`--accumulate`). With several devices, each computes 3 recordings of a part, so there are fewer parts,
 and `--shard-parameters` divides the model's memory among the devices.

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from experiments import xtts_decoder as experiment
-from jaxvoice.data import Utterance
+from jaxvoice.data import Corpus, Store, Utterance
 from jaxvoice.errors import CheckpointError, ConfigError, TextError
 from jaxvoice.models import speaker_encoder as speaker_encoders
 from jaxvoice.models.speaker_encoder import LSTMConfig, SpeakerEncoderConfig
@@ -136,6 +136,14 @@ def test_the_speaker_encoder_is_that_of_the_model_or_of_the_flag(source, encoder
     speaker_encoders.FAMILY.save_network(tmp_path / "lstm", random_encoder(lstm), lstm)
     with pytest.raises(ConfigError, match=r"which XTTS cannot use: .*residual network"):
         experiment.with_encoder(found, experiment.Experiment(encoder=tmp_path / "lstm"), 0.0)
+
+
+def test_recordings_are_trained_on_or_held_out():
+    utterances = tuple(Utterance(f"u{i}", speaker="ab"[i % 2]) for i in range(10))
+    audio = [np.zeros(4, np.int16)] * len(utterances)
+    store = Store(Corpus("folder", Path("corpus"), utterances), {"audio": audio}, 24000)
+    trained, held_out = ([one.id for one in part.corpus.utterances] for part in experiment.held_out_rows(store, 1))
+    assert len(held_out) == 2 and sorted([*trained, *held_out]) == [one.id for one in utterances]
 
 
 def test_texts_that_the_vocabulary_cannot_write_are_errors_or_replaced():

@@ -1,7 +1,7 @@
 """The vectors that the decoder of XTTS is trained on, computed from recordings and their texts.
 
-The codes of a recording are those of the DVAE. The language model reads them, the text and a reference
-("teacher forcing"), and its vectors are what the decoder reads.
+The codes of a recording are those of the DVAE. The language model reads these codes, the text and a reference (teacher
+forcing); the decoder is trained on its vectors.
 """
 
 import hashlib

@@ -260,13 +260,13 @@ class Targets(NamedTuple):
     text: Int32[Array, "*batch tokens"]
     """Text tokens with start and stop."""
     text_targets: Int32[Array, "*batch tokens"]
-    """The next token at each position; -1 where it has no part in the loss."""
+    """The next token at each position; -1 where it is left out of the loss."""
     text_count: Int32[Array, "*batch"]
     """Leading text tokens to which later positions attend."""
     codes: Int32[Array, "*batch codes"]
     """Codes with start and stop."""
     code_targets: Int32[Array, "*batch codes"]
-    """The next code at each position; -1 where it has no part in the loss."""
+    """The next code at each position; -1 where it is left out of the loss."""
     code_count: Int32[Array, "*batch"]
     """Leading codes to which later positions attend."""
 

@@ -19,8 +19,8 @@ from jaxvoice.training.training_state import Precision, to_compute
 
 @dataclass(frozen=True)
 class MaskingConfig:
-    """Which codes have a part in the loss. The reference of an example is a part of the same recording, whose codes the
-    model could copy, so they have no part by default.
+    """Which codes are left out of the loss, and which positions are hidden. The reference of an example is a part of
+    the same recording, whose codes the model could copy, so they are left out by default.
 
     `RELEASED_MASKING` has the values of the release, whose deviations are mistakes.
 
@@ -30,7 +30,7 @@ class MaskingConfig:
     """
 
     references: bool = True
-    """Whether codes of the reference have no part in the loss."""
+    """Whether codes of the reference are left out of the loss."""
     only_last: bool = False
     """Whether this holds for the last example of a batch only, as in the release."""
     reference_stride: int | None = None
@@ -146,7 +146,7 @@ def step_inputs(
     - `config`: the language model.
     - `codec`: the frozen DVAE, which computes the codes of the recordings.
     - `statistics`: those of the mel spectrograms of references.
-    - `masking`: which codes have a part in the loss.
+    - `masking`: which codes are left out of the loss.
     - `reference_samples`: the shortest and the longest reference.
     - `key`: random key of the references; `None` for a validation, see `reference_slices`.
     """

@@ -32,7 +32,7 @@ METRICS = MappingProxyType(
 class GPTValidation:
     """The metrics `METRICS` on held-out utterances, and the share of codes that the model finds most likely.
 
-    The reference of an utterance is its beginning, and its codes have no part in the metrics.
+    The reference of an utterance is its beginning, and its codes are left out of the metrics.
 
     **Arguments:** `store`, held-out utterances with the columns of `training_columns`; `config`, the model;
     `reference_samples`, the shortest and the longest reference; `batch_size`, the number of utterances that are

@@ -73,7 +73,7 @@ class TrainingConfig:
     """Weight of the commitment loss."""
     restart_below: float = 0.3
     """Vectors of the code book whose clusters are smaller than this share of the mean size are replaced by random
-    latents of the batch; 0 never replaces one after the first step."""
+    latents of the batch; 0 replaces none after the first step."""
     dvae_steps: int = 100_000
     """Steps that train the DVAE, before those of the vocoder."""
     reconstruction_steps: int = 0
