@@ -129,9 +129,11 @@ class SpeechPage:
                 status = gr.Textbox(label="Progress", interactive=False, lines=2, elem_id=f"{task}-status")
                 player = gr.HTML(elem_id=f"{task}-result")
                 identifier = gr.State(None)
-        chosen = [name for name in self._choices_of(task, models[0]) if name in inputs]
+        chosen = [name for name in choices_of(self.service, task, models[0]) if name in inputs]
         inputs["model"].change(
-            lambda name: [gr.update(**self._choices_of(task, find_model(models, name, task))[one]) for one in chosen],
+            lambda name: [
+                gr.update(**choices_of(self.service, task, find_model(models, name, task))[one]) for one in chosen
+            ],
             inputs["model"],
             [inputs[name] for name in chosen],
             show_progress="hidden",
@@ -149,7 +151,7 @@ class SpeechPage:
 
     def _choices(self, task: Task, model: ServedModel) -> dict[str, Any]:
         """The components of voices, languages and options, as `model` has them."""
-        gr, states = self._gradio, self._choices_of(task, model)
+        gr, states = self._gradio, choices_of(self.service, task, model)
         found: dict[str, Any] = {}
         for name, label in (("voice", "Voice"), ("speaker", "Speaker"), ("language", "Language")):
             if name in states:
@@ -168,29 +170,6 @@ class SpeechPage:
                 found["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, **states["seed"])
         return found
 
-    def _choices_of(self, task: Task, model: ServedModel) -> dict[str, dict[str, Any]]:
-        """The properties of the components of `_choices` for a model: whether they are visible, and their choices."""
-        options = model.options(task)
-        found = {
-            name: {"visible": name in options}
-            for name in ("speed", "seed", "pitch")
-            if any(name in one.options(task) for one in self.service.of_task(task))
-        }
-
-        def names(values: tuple[str, ...], visible: bool, optional: bool = False) -> dict[str, Any]:
-            choices = [("none", ""), *((value, value) for value in values)] if optional else list(values)
-            first = "" if optional else (values[0] if values else None)
-            return {"choices": choices, "value": first, "visible": visible and bool(values)}
-
-        if task in ("speak", "clone"):
-            found["language"] = names(model.languages, "language" in options)
-        if task == "speak":
-            found["speaker"] = names(model.speakers, True)
-        if task == "convert":
-            found["voice"] = names(model.speakers, True, optional=True)
-            found["speaker"] = names(model.speakers, model.needs_source_speaker)
-        return found
-
     def _runner(self, task: Task, names: tuple[str, ...]) -> Any:
         """The handler that computes audio from the values of the components `names`."""
         gr = self._gradio
@@ -203,7 +182,9 @@ class SpeechPage:
             try:
                 job = self.service.queue.reserve()
                 self._jobs.setdefault(str(request.session_hash), set()).add(job)
-                fields, uploads = self._request(task, dict(zip(names, values, strict=True)))
+                fields, uploads = request_of(
+                    self.service, Path(self._folder.name), task, dict(zip(names, values, strict=True))
+                )
                 computation = await asyncio.to_thread(self.service.plan, task, fields, uploads)
                 self.service.keep(job, computation)
                 self.service.queue.start(job, computation.work)
@@ -227,37 +208,6 @@ class SpeechPage:
 
         return run
 
-    def _request(self, task: Task, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Upload]]]:
-        """The fields and recordings of a request from the values of components by name."""
-        model = find_model(self.service.models, values["model"], task)
-        options = model.options(task)
-        paths = {
-            "source": [values.pop("source", None)],
-            "reference": [values.pop("reference", None), *(values.pop("more", None) or ())],
-        }
-        uploads = {
-            name: [Upload(Path(path), upload_name(path)) for path in found if path] for name, found in paths.items()
-        }
-        for upload in (one for found in uploads.values() for one in found):
-            if not upload.path.resolve().is_relative_to(Path(self._folder.name).resolve()):
-                raise ConfigError(f"{upload.name} is no file that was uploaded to the page; upload it.")
-        size = sum(upload.path.stat().st_size for found in uploads.values() for upload in found)
-        if size > self.service.limits.upload_bytes:
-            raise ConfigError(
-                f"The recordings have {size} bytes; they should have at most {self.service.limits.upload_bytes}. Send "
-                "shorter or fewer ones."
-            )
-        fields: dict[str, Any] = {}
-        for name, value in values.items():
-            of_model = name in ("model", "text") or name in options or (name in ("voice", "speaker") and model.speakers)
-            if (of_model and value not in (None, "")) or name == "text":
-                fields[name] = value
-        if task == "convert" and not model.needs_source_speaker:
-            fields.pop("speaker", None)
-        if fields.get("voice") and uploads["reference"]:
-            raise ConfigError("There are two voices; remove the recording of the voice, or choose none as known voice.")
-        return fields, uploads
-
     def _stop(self, identifier: str | None) -> None:
         found = self.service.result(identifier) if identifier else None
         if found is not None:
@@ -278,6 +228,67 @@ def _recording(gr: Any, label: str, seconds: float, identifier: str) -> Any:
     text = f"{label} (at most {seconds:g} s)"
     buttons = ["download"]  # without sharing
     return gr.Audio(label=text, type="filepath", sources=["upload", "microphone"], buttons=buttons, elem_id=identifier)
+
+
+def choices_of(service: SpeechService, task: Task, model: ServedModel) -> dict[str, dict[str, Any]]:
+    """The properties of the components of options and voices for a model: whether they are visible, and choices."""
+    options = model.options(task)
+    found = {
+        name: {"visible": name in options}
+        for name in ("speed", "seed", "pitch")
+        if any(name in one.options(task) for one in service.of_task(task))
+    }
+
+    def names(values: tuple[str, ...], visible: bool, optional: bool = False) -> dict[str, Any]:
+        choices = [("none", ""), *((value, value) for value in values)] if optional else list(values)
+        first = "" if optional else (values[0] if values else None)
+        return {"choices": choices, "value": first, "visible": visible and bool(values)}
+
+    if task in ("speak", "clone"):
+        found["language"] = names(model.languages, "language" in options)
+    if task == "speak":
+        found["speaker"] = names(model.speakers, True)
+    if task == "convert":
+        found["voice"] = names(model.speakers, True, optional=True)
+        found["speaker"] = names(model.speakers, model.needs_source_speaker)
+    return found
+
+
+def request_of(
+    service: SpeechService, folder: Path, task: Task, values: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, list[Upload]]]:
+    """The fields and recordings of a request from the values of components by name.
+
+    **Arguments:** `folder`, that of the files that were uploaded to the page.
+
+    **Raises:** `ConfigError` for another file, recordings that are too large, or two voices.
+    """
+    model = find_model(service.models, values["model"], task)
+    options = model.options(task)
+    paths = {
+        "source": [values.pop("source", None)],
+        "reference": [values.pop("reference", None), *(values.pop("more", None) or ())],
+    }
+    uploads = {name: [Upload(Path(path), upload_name(path)) for path in found if path] for name, found in paths.items()}
+    for upload in (one for found in uploads.values() for one in found):
+        if not upload.path.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(f"{upload.name} is no file that was uploaded to the page; upload it.")
+    size = sum(upload.path.stat().st_size for found in uploads.values() for upload in found)
+    if size > service.limits.upload_bytes:
+        raise ConfigError(
+            f"The recordings have {size} bytes; they should have at most {service.limits.upload_bytes}. Send "
+            "shorter or fewer ones."
+        )
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        of_model = name in ("model", "text") or name in options or (name in ("voice", "speaker") and model.speakers)
+        if (of_model and value not in (None, "")) or name == "text":
+            fields[name] = value
+    if task == "convert" and not model.needs_source_speaker:
+        fields.pop("speaker", None)
+    if fields.get("voice") and uploads["reference"]:
+        raise ConfigError("There are two voices; remove the recording of the voice, or choose none as known voice.")
+    return fields, uploads
 
 
 def player_html(job: Job) -> str:

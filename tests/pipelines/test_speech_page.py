@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from jaxvoice.models import speaker_encoder, vits
 from jaxvoice.pipelines.served_inputs import Limits, pcm16
 from jaxvoice.pipelines.served_models import ServedModel, load_models
 from jaxvoice.pipelines.server import address_of, create_app, make_server, open_socket
-from jaxvoice.pipelines.speech_page import SpeechPage, player_html, status_text
+from jaxvoice.pipelines.speech_page import SpeechPage, choices_of, player_html, request_of, status_text
 from jaxvoice.pipelines.speech_service import SpeechService
 from tests.models.speaker_encoder.small import SMALL as ENCODER, random_encoder
 from tests.models.vits.small import SMALL
@@ -44,54 +43,52 @@ in_browser = pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISS
 
 
 @pytest.fixture
-def page(tmp_path):
-    """A page without its components, whose uploaded files are in a folder of the test."""
+def service():
     models = {"speaker": Speaker(), "cloner": Cloner(), "table": Table(), "vocoder": Vocoder()}
-    found = object.__new__(SpeechPage)
-    found._folder = types.SimpleNamespace(name=str(tmp_path / "uploads"))
-    (tmp_path / "uploads").mkdir()
-    found.service = SpeechService([ServedModel(*item) for item in models.items()], Limits(upload_megabytes=0.01))
+    found = SpeechService([ServedModel(*item) for item in models.items()], Limits(upload_megabytes=0.01))
     yield found
-    found.service.close()
+    found.close()
 
 
-def test_components_follow_from_the_model(page):
-    speaker, cloner, table, _ = page.service.models
-    choices = page._choices_of("speak", speaker)
+def test_components_follow_from_the_model(service):
+    speaker, cloner, table, _ = service.models
+    choices = choices_of(service, "speak", speaker)
     assert choices["speed"] == {"visible": True} and not choices["language"]["visible"]
     assert not choices["speaker"]["visible"] and "pitch" not in choices
-    choices = page._choices_of("speak", cloner)
+    choices = choices_of(service, "speak", cloner)
     assert choices["speed"] == {"visible": False}
     assert choices["language"] == {"choices": ["en", "pt"], "value": "en", "visible": True}
     assert choices["speaker"]["choices"] == ["anna", "ben"] and choices["speaker"]["visible"]
-    choices = page._choices_of("convert", table)
+    choices = choices_of(service, "convert", table)
     assert choices["voice"]["choices"] == [("none", ""), ("anna", "anna"), ("ben", "ben")]
-    assert choices["speaker"]["visible"] and not page._choices_of("convert", cloner)["speaker"]["visible"]
+    assert choices["speaker"]["visible"] and not choices_of(service, "convert", cloner)["speaker"]["visible"]
 
 
-def test_values_become_a_request(page, tmp_path):
-    uploaded = tmp_path / "uploads" / "a.wav"
+def test_values_become_a_request(service, tmp_path):
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    uploaded = folder / "a.wav"
     soundfile.write(uploaded, tone(0.1), RATE)
     given = {"model": "speaker", "text": "", "speaker": "anna", "language": "en", "speed": 1.5, "seed": 3}
-    assert page._request("speak", given)[0] == {"model": "speaker", "text": "", "speed": 1.5, "seed": 3}
+    assert request_of(service, folder, "speak", given)[0] == {"model": "speaker", "text": "", "speed": 1.5, "seed": 3}
     path = str(uploaded)
     given = {"model": "cloner", "source": path, "reference": None, "more": None, "voice": "anna", "speaker": "anna"}
-    fields, uploads = page._request("convert", dict(given))
+    fields, uploads = request_of(service, folder, "convert", dict(given))
     assert fields == {"model": "cloner", "voice": "anna"} and uploads["reference"] == []
     assert [(one.path, one.name) for one in uploads["source"]] == [(uploaded, "a.wav")]
     shutil.copy(uploaded, tmp_path / "private.wav")
     for other in (tmp_path / "private.wav", tmp_path / "uploads" / ".." / "private.wav"):
         with pytest.raises(ConfigError, match=r"^private\.wav is no file that was uploaded"):
-            page._request("convert", given | {"source": str(other)})
+            request_of(service, folder, "convert", given | {"source": str(other)})
     with pytest.raises(ConfigError, match="There are two voices; remove the recording"):
-        page._request("convert", given | {"more": [path]})
+        request_of(service, folder, "convert", given | {"more": [path]})
     with pytest.raises(ConfigError, match=r"The recordings have \d+ bytes; they should have at most 10000"):
-        page._request("clone", {"model": "cloner", "text": "x", "reference": path, "more": [path] * 9})
+        request_of(service, folder, "clone", {"model": "cloner", "text": "x", "reference": path, "more": [path] * 9})
 
 
-def test_states_are_shown_in_words(page):
-    computation = page.service.plan("speak", {"model": "speaker", "text": "Hello"})
-    job = page.service.queue.reserve()
+def test_states_are_shown_in_words(service):
+    computation = service.plan("speak", {"model": "speaker", "text": "Hello"})
+    job = service.queue.reserve()
     assert f'src="/api/results/{job.identifier}"' in player_html(job)
     job.blocks, job.warnings = [pcm16(tone(1.5))], ("The recording is clipped.",)
     for state, text in (
@@ -105,10 +102,10 @@ def test_states_are_shown_in_words(page):
         assert status_text(job, computation) == f"{text}\nThe recording is clipped."
 
 
-def test_gradio_is_an_extra(page, monkeypatch):
+def test_gradio_is_an_extra(service, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'jaxvoice\[serve\]'"):
-        SpeechPage(page.service)
+        SpeechPage(service)
 
 
 @pytest.fixture
