@@ -10,7 +10,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from jaxvoice.config import format_value
 from jaxvoice.errors import ConfigError, JaxvoiceError, JaxvoiceWarning
@@ -195,13 +195,12 @@ class WorkQueue:
     def _run(self, job: Job) -> Exception | None:
         """Compute the blocks of `job` until it is cancelled; returns the exception that it ended with."""
         assert job._work is not None
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", JaxvoiceWarning)
+        with _caught_warnings() as caught:
             try:
                 blocks = iter(job._work())
                 try:
                     while job.state == "running" and (block := next(blocks, None)) is not None:
-                        job.warnings = _texts(caught)
+                        job.warnings = tuple(dict.fromkeys(caught))
                         job.blocks.append(block)
                         job._notify()
                 finally:
@@ -214,14 +213,27 @@ class WorkQueue:
                 traceback.print_exc(file=sys.stderr)
                 return failure
             finally:
-                job.warnings = _texts(caught)
+                job.warnings = tuple(dict.fromkeys(caught))
         return None
 
 
-def _texts(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
-    """The distinct texts of the warnings of jaxvoice."""
-    own = (str(one.message) for one in caught if issubclass(one.category, JaxvoiceWarning))
-    return tuple(dict.fromkeys(own))
+@contextlib.contextmanager
+def _caught_warnings() -> Iterator[list[str]]:
+    """A context with a list of the texts of the warnings of jaxvoice on this thread. All others are shown."""
+    texts: list[str] = []
+    thread = threading.get_ident()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def collect(message: Warning | str, category: type[Warning], *args: Any, **options: Any) -> None:
+            if threading.get_ident() == thread and issubclass(category, JaxvoiceWarning):
+                texts.append(str(message))
+            else:
+                show(message, category, *args, **options)
+
+        warnings.showwarning = collect
+        warnings.simplefilter("always", JaxvoiceWarning)
+        yield texts
 
 
 async def changes(job: Job, every: float | None = None) -> AsyncIterator[None]:

@@ -94,10 +94,10 @@ def test_a_cancelled_job_frees_its_place(queue):
     first, second, third = Gate(), Gate(), Gate()
     running, waiting, last = (started(queue, gate) for gate in (first, second, third))
     assert first.entered.wait(LONG)
-    told = threading.Event()
-    with last.notifying(told.set):
+    notified = threading.Event()
+    with last.notifying(notified.set):
         waiting.cancel()
-    assert told.is_set() and last.position == 1  # positions of others change
+    assert notified.is_set() and last.position == 1  # positions of others change
     assert waiting.state == "cancelled" and queue.taken == 2 and not second.entered.is_set()
     first.first.set()
     end_of_block = threading.Event()
@@ -113,6 +113,18 @@ def test_a_cancelled_job_frees_its_place(queue):
     third.first.set()
     third.second.set()
     assert end_of(last).state == "done"
+
+
+def test_warnings_of_other_threads_are_not_those_of_a_job(queue, monkeypatch):
+    shown = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_, **__: shown.append(str(message)))
+    gate = Gate()
+    job = started(queue, gate)
+    assert gate.entered.wait(LONG)
+    warnings.warn("of another request", JaxvoiceWarning, stacklevel=1)
+    gate.first.set()
+    gate.second.set()
+    assert end_of(job).warnings == () and shown == ["of another request"]
 
 
 def test_failures_are_kept_and_the_thread_goes_on(queue, capsys):
