@@ -312,10 +312,9 @@ def with_vectors(corpus: Corpus, source: Source, experiment: Experiment) -> tupl
     print_once(recordings.table())
     settings = LatentsConfig(experiment.reference, experiment.reference_seconds, experiment.vectors_batch)
     print_once(f"computing the vectors of {len(recordings)} recordings, unless they are stored")
-    columns = compute_latents(
-        source.network, source.dvae, recordings, settings, cache=experiment.vectors, progress=progress
-    )
-    identity = latents_identity(source.network, source.dvae, recordings, settings)
+    given = source.network, source.dvae, recordings, settings
+    identity = latents_identity(*given)
+    columns = compute_latents(*given, identity=identity, cache=experiment.vectors, progress=progress)
     target = load(recordings.corpus, source.config.output_rate)
     scales = source.network.hifigan_decoder.scales
     return training_store(target, columns["latents"], columns["speaker"], scales), identity

@@ -126,6 +126,7 @@ def compute_latents(
     store: Store,
     config: LatentsConfig | None = None,
     *,
+    identity: str | None = None,
     part: int = 256,
     cache: str | Path | None = None,
     progress: bool = False,
@@ -140,6 +141,7 @@ def compute_latents(
     - `dvae`: the autoencoder whose codes the language model predicts.
     - `store`: recordings at `network.config.input_rate` with the column `tokens` of `usable_utterances`.
     - `config`: references and batches.
+    - `identity`: the result of `latents_identity` if it is known, since it takes seconds for a large model.
     - `part`, `cache`, `progress`: as for `computed_columns`.
 
     **Raises:** `ConfigError` for a DVAE that is not that of `network`; `DataError` as `computed_columns`.
@@ -150,7 +152,7 @@ def compute_latents(
             f"The configuration of the DVAE is {dvae.config}; it should be {network.config.dvae}, dvae of the model."
         )
     dump = _Dump(network, dvae, store, config)
-    identity = latents_identity(network, dvae, store, config)
+    identity = latents_identity(network, dvae, store, config) if identity is None else identity
     return computed_columns(store, dump.rows, identity=identity, part=part, cache=cache, progress=progress)
 
 

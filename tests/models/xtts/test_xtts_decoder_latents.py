@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from jaxvoice.data import find_corpus, load_store
 from jaxvoice.data.samplers import LoaderState
 from jaxvoice.errors import ConfigError, DataError, TextError
-from jaxvoice.models.xtts import HiFiDecoder, preset, speaker_audio
+from jaxvoice.models.xtts import HiFiDecoder, decoder_latents, preset, speaker_audio
 from jaxvoice.models.xtts.decoder_columns import (
     InterpolatedColumn,
     interpolated_slice,
@@ -143,6 +143,14 @@ def test_computed_vectors_equal_those_of_single_recordings(networks, store, tmp_
     for models, texts in (((random_xtts(seed=3), networks[1]), store), (networks, other)):
         with pytest.raises(DataError, match="identity is"):
             compute_latents(*models, texts, config, part=3, cache=tmp_path / "cache")
+
+
+def test_a_known_identity_is_not_computed_again(networks, store, monkeypatch):
+    monkeypatch.setattr(decoder_latents, "latents_identity", lambda *given: "computed")
+    monkeypatch.setattr(decoder_latents, "computed_columns", lambda *given, identity, **options: identity)
+    config = LatentsConfig(batch_size=2, shapes=1)
+    assert compute_latents(*networks, store, config, identity="known") == "known"
+    assert compute_latents(*networks, store, config) == "computed"
 
 
 def test_references_are_other_recordings_of_the_speaker(corpus):
