@@ -1,7 +1,7 @@
 """The configuration of the DVAE of XTTS, and its mel contract. Does not import jax."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 from jaxtyping import Int
 
@@ -73,7 +73,11 @@ class DVAEConfig:
         """Samples of a code at the sample rate of the mel."""
         return self.stride * self.mel.hop_length
 
-    def code_count(self, samples: Int[Any, "*batch"] | int) -> Int[Any, "*batch"] | int:
+    @overload
+    def code_count(self, samples: int) -> int: ...
+    @overload
+    def code_count(self, samples: Int[Any, "*batch"]) -> Int[Any, "*batch"]: ...
+    def code_count(self, samples: Any) -> Any:
         """The number of codes of recordings of `samples` samples: one for each `stride` mel frames or part of them.
 
         Frames are centred, so a recording has `samples // mel.hop_length + 1` of them.
