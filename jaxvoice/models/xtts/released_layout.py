@@ -53,7 +53,7 @@ from jaxvoice.weights.model_folder import WEIGHTS_FILE
 from jaxvoice.weights.rules import Plan, Spec
 
 _WEIGHT_FILES = ("model.pth", "best_model.pth")
-_MOST_ALIKE = 1e-5
+_TOLERANCE = 1e-5  # largest relative difference of equal statistics
 
 
 class XTTSLayout(CheckpointLayout):
@@ -261,7 +261,7 @@ def _statistics_hint(checkpoint: Checkpoint, prefix: str) -> tuple[str, ...]:
         return ()
     inside = np.asarray(checkpoint.archive.tensors[name], np.float32)
     difference = statistics_difference(checkpoint.folder, inside)
-    if difference is None or difference <= _MOST_ALIKE:
+    if difference is None or difference <= _TOLERANCE:
         return ()
     return (
         f"{STATISTICS_FILE} differs from the statistics of mel bands in {checkpoint.name} by {difference:.1%}; the "

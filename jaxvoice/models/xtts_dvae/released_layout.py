@@ -44,7 +44,7 @@ SETTINGS_FILE = "dvae_config.json"
 """The configuration beside an export; coqui has no such file."""
 
 _ONES = "statistics of mel bands of 1: there is no mel_stats.pth, so that codes are not those of the release"
-_MOST_ALIKE = 1e-5
+_TOLERANCE = 1e-5  # largest relative difference of equal statistics
 
 
 class DVAELayout(CheckpointLayout):
@@ -142,7 +142,7 @@ def statistics_file(values: np.ndarray, beside: Path) -> dict[str, bytes]:
     path = beside / STATISTICS_FILE
     if not path.exists():
         return {path.name: torch_bytes(values, path.name)}
-    if np.abs(read_statistics(path, len(values)) - values).max() > _MOST_ALIKE * np.abs(values).max():
+    if np.abs(read_statistics(path, len(values)) - values).max() > _TOLERANCE * np.abs(values).max():
         raise CheckpointError(
             f"{path} contains the statistics of another model. Export to another folder, or remove the file."
         )
