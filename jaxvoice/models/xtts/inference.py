@@ -67,7 +67,7 @@ def generate_in_parts(
     vectors = np.concatenate([conditioning, np.repeat(conditioning[-1:], size - rows, axis=0)])
     all_keys = keys[np.minimum(np.arange(size), rows - 1)]
     before = vectors.shape[1] + width + 1
-    values, room = sampling_values(sampling), first + -(-most // STEPS) * STEPS
+    values, room = sampling_values(sampling), first + max(0, -(-(most - first) // STEPS)) * STEPS
     positions = _cache_size(before + min(_FIRST, room))
     vectors, padded, counts, unused = map(jnp.asarray, (vectors, padded, counts, np.arange(size) >= rows))
     state = _begin(gpt, vectors, padded, counts, unused, values, positions)
