@@ -97,9 +97,9 @@ class Experiment:
     """Show the traceback of an error."""
     loop: Annotated[Loop, tyro.conf.arg(name="")] = field(default_factory=Loop)
 
-    def with_training(self, training: Any) -> Self:
-        """This experiment with the stored `training` of a run, which is the configuration of its task."""
-        return replace(self, **{"training": training})
+    def with_training(self, training: Any, **sizes: int) -> Self:
+        """This experiment with the stored `training` of a run, which is the configuration of its task, and `sizes`."""
+        return replace(self, training=training, **sizes)  # pyright: ignore[reportCallIssue]
 
 
 _BatchT = TypeVar("_BatchT")
@@ -168,22 +168,23 @@ def with_stored_settings(given: AnyExperiment, argv: Sequence[str]) -> AnyExperi
         return given
     where = str(folder.config)
     try:
-        table = folder.read_config()
+        table, data = folder.read_config(), folder.read_data_description()
         config = type(given.training)  # pyright: ignore[reportAttributeAccessIssue]
-        given = replace(given.with_training(from_dict(config, table["config"], where)), preset=None)
+        sizes = {name: data.get(name) for name in ("batch_size", "crops_per_clip") if hasattr(given, name)}
+        sizes = {name: size for name, size in sizes.items() if type(size) is int}
+        given = replace(given.with_training(from_dict(config, table["config"], where), **sizes), preset=None)
     except (CheckpointError, ConfigError, KeyError):
         return given  # the run is damaged, or that of another family: the training loop raises an error
     with contextlib.suppress(ConfigError):
         loop = from_dict(Loop, table.get("loop") or {}, where)
         given = replace(given, loop=replace(loop, minutes=given.loop.minutes, resume=given.loop.resume))
     for name, value in stored_settings(folder.path, given.kept).items():
+        table = to_dict(given) | {name: value}  # the checks of an experiment compare its settings
         try:
-            given = replace(given, **{name: getattr(from_dict(type(given), {name: value}, where), name)})
+            given = replace(given, **{name: getattr(from_dict(type(given), table, where), name)})
         except ConfigError as failure:
             print_once(f"the stored {flag_name(name)} is not used: {failure}")
-    data = folder.read_data_description()
-    sizes = {name: data.get(name) for name in ("batch_size", "crops_per_clip")}
-    return replace(given, **{name: size for name, size in sizes.items() if type(size) is int and hasattr(given, name)})
+    return given
 
 
 def kept_settings(experiment: Experiment) -> dict[str, Any]:

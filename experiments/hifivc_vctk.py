@@ -87,9 +87,9 @@ class Experiment(common.Experiment):
                 "experiments.phoneme_recogniser."
             )
 
-    def with_training(self, training: TrainingConfig) -> Self:
-        """This experiment with the stored `training` of a run."""
-        return replace(self, training=training)
+    def with_training(self, training: TrainingConfig, **sizes: int) -> Self:
+        """This experiment with the stored `training` of a run, and `sizes`."""
+        return replace(self, training=training, **sizes)
 
 
 def default_experiment(preset: str) -> Experiment:

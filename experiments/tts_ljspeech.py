@@ -84,13 +84,13 @@ class Experiment(common.Experiment):
                 f"phonemes: {', '.join(PHONE_SETS)}."
             )
 
-    def with_training(self, training: TrainingConfig) -> Self:
-        """This experiment with the `training` of a run, without the values that come from its corpus."""
+    def with_training(self, training: TrainingConfig, **sizes: int) -> Self:
+        """This experiment with the `training` of a run, without the values that come from its corpus, and `sizes`."""
         stored = training.model
         flavour = next((name for name, mel in MEL_CONTRACTS.items() if mel == stored.mel), "auto")
         model = replace(stored, statistics=Statistics(), codes=ALIGNED.codes)
         training = replace(training, model=model)
-        return replace(self, training=training, flavour=flavour, peak_normalize=stored.peak_normalize)
+        return replace(self, training=training, flavour=flavour, peak_normalize=stored.peak_normalize, **sizes)
 
 
 def default_experiment(preset: str) -> Experiment:

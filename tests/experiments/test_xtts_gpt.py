@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import xtts_gpt
+from experiments import common, xtts_gpt
+from jaxvoice.config import to_dict
 from jaxvoice.data import write_wav
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.xtts import FAMILY, Tokenizer, preset
 from jaxvoice.models.xtts_dvae import FAMILY as DVAE_FAMILY, CodecNetwork
+from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights import named_arrays
 from tests.models.xtts.small import SMALL, random_xtts
 from tests.models.xtts_dvae.small import SMALL as CODEC
@@ -80,6 +82,20 @@ def test_settings_are_those_of_the_preset_or_of_fine_tuning(tmp_path, monkeypatc
     assert (tuned.training.optimizer.learning_rate, tuned.training.text_weight) == (5e-6, 0.01)
     with pytest.raises(ConfigError, match="--batch-size is 10; it should be a multiple of --accumulate, 84"):
         replace(xtts_gpt.default_experiment("v2", initial=SMALL), batch_size=10)
+
+
+def test_resumed_runs_keep_their_settings(tmp_path, capsys):
+    given = xtts_gpt.default_experiment("v2", initial=SMALL)
+    training = replace(given.training, accumulate=5)
+    run = replace(given, run_dir=tmp_path / "run", batch_size=10, validation=3, vocabulary_size=99, training=training)
+    data = {"settings": common.kept_settings(run), "batch_size": 10}
+    table = {"config": to_dict(run.training), "loop": to_dict(run.loop), "data": data}
+    RunFolder(run.run_dir).begin(table)
+    (run.run_dir / "model").mkdir()
+    again = xtts_gpt.parse(["--run-dir", str(run.run_dir)])
+    assert replace(again.loop, minutes=None) == run.loop
+    assert replace(again, preset=run.preset, loop=run.loop, workers=run.workers) == run
+    assert "is not used" not in capsys.readouterr().out
 
 
 def test_a_new_model_needs_a_dvae(tones, tmp_path):
