@@ -316,8 +316,8 @@ def with_vectors(corpus: Corpus, source: Source, experiment: Experiment) -> tupl
     identity = latents_identity(*given)
     columns = compute_latents(*given, identity=identity, cache=experiment.vectors, progress=progress)
     target = load(recordings.corpus, source.config.output_rate)
-    scales = source.network.hifigan_decoder.scales
-    return training_store(target, columns["latents"], columns["speaker"], scales), identity
+    scales, hop_length = source.network.hifigan_decoder.scales, experiment.training.decoder.hop_length
+    return training_store(target, columns["latents"], columns["speaker"], scales, hop_length), identity
 
 
 def held_out_rows(store: Store, per_speaker: int | None) -> tuple[Store, Store]:

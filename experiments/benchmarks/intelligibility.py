@@ -196,11 +196,11 @@ def teacher_forced(path: Path, language: str | None = None) -> TextSystem:
         # Padding keeps the number of programs small.
         padded = np.full(config.max_text + 2, config.stop_text, np.int32)
         padded[: len(tokens)] = tokens
-        inputs = np.zeros(min(-(-len(codes) // 64) * 64, config.max_audio), np.int32)
+        inputs = np.zeros(min(-(-(len(codes) + 1) // 64) * 64, config.max_audio), np.int32)
         inputs[: len(codes)] = codes
         found = latents(network.gpt, voice.conditioning, padded, inputs, count=jnp.int32(len(tokens)))
         stream = DecoderStream(decoder, voice.speaker)
-        parts = [stream.push(np.asarray(found)[: len(codes)]), stream.finish()]
+        parts = [stream.push(np.asarray(found)[: len(codes) + 1]), stream.finish()]
         return np.concatenate(parts), model.sample_rate
 
     return speech

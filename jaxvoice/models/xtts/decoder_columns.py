@@ -83,15 +83,23 @@ def training_store(
     latents: Column,
     speaker: Sequence[Float32[np.ndarray, " dim"]] | Float32[np.ndarray, "utterances dim"],
     scales: Sequence[Fraction],
+    hop_length: int,
 ) -> Store:
     """`store` with the columns `features`, the interpolated vectors, and `speaker`.
 
+    Recordings that end before their vectors are padded with zeros, so that the decoder learns that the end is silent.
+
     **Arguments:** `store`, recordings at `config.output_rate`; `latents` and `speaker`, the columns of
-    `compute_latents` for them; `scales`, those of `HiFiDecoder.scales`.
+    `compute_latents` for them; `scales`, those of `HiFiDecoder.scales`; `hop_length`, that of the decoder.
 
     **Raises:** `DataError` for columns of other lengths.
     """
-    return store.with_columns(features=InterpolatedColumn(latents, scales), speaker=speaker)
+    features = InterpolatedColumn(latents, scales)
+    store = store.with_columns(features=features, speaker=speaker)
+    audio = [
+        np.pad(row, (0, max(0, features[i].shape[-1] * hop_length - len(row)))) for i, row in enumerate(store["audio"])
+    ]
+    return store.with_columns(audio=audio)
 
 
 def training_sampler(batch_size: int, segment_frames: int, hop_length: int, *, crops_per_clip: int = 1) -> RandomCrops:

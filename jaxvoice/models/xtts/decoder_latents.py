@@ -1,7 +1,7 @@
 """The vectors that the decoder of XTTS is trained on, computed from recordings and their texts.
 
 The codes of a recording are those of the DVAE. The language model reads these codes, the text and a reference (teacher
-forcing); the decoder is trained on its vectors.
+forcing); the decoder is trained on its vectors: one for each code, and one for the stop, as generation returns them.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from jaxvoice.models.xtts_dvae.network import DVAE
 from jaxvoice.weights.array_names import identity_of
 
 Reference = Literal["other", "same"]
-_VERSION, _STREAM = 1, 91  # of the stored vectors; of random numbers
+_VERSION, _STREAM = 2, 91  # of the stored vectors; of random numbers
 _CODE_MULTIPLE, _TOKEN_MULTIPLE = 16, 16
 
 
@@ -131,7 +131,7 @@ def compute_latents(
     cache: str | Path | None = None,
     progress: bool = False,
 ) -> dict[str, Column]:
-    """The columns `codes` `(codes,)`, `latents` `(channels, codes)` and `speaker` `(dim,)` of the recordings.
+    """The columns `codes` `(codes,)`, `latents` `(channels, codes + 1)` and `speaker` `(dim,)` of the recordings.
 
     They are computed in parts of `part` utterances and stored, so that an interrupted computation continues.
 
@@ -207,7 +207,7 @@ class _Dump:
                 count = self._dvae.config.code_count(int(lengths[i]))
                 found[int(place)] = {
                     "codes": codes[i, :count],
-                    "latents": np.ascontiguousarray(latents[i, :count].T),
+                    "latents": np.ascontiguousarray(latents[i, : count + 1].T),
                     "speaker": references.speaker[place],
                 }
         return [found[place] for place in range(len(rows))]
@@ -274,10 +274,15 @@ def _latents(
     length: Int[Array, " batch"],
     text: Int[Array, "batch tokens"],
     text_count: Int[Array, " batch"],
-) -> tuple[Int32[Array, "batch codes"], Float[Array, "batch codes channels"]]:
-    """The codes of recordings of which the first `length` samples are valid, and the vectors for them."""
+) -> tuple[Int32[Array, "batch codes"], Float[Array, "batch codes+1 channels"]]:
+    """The codes of recordings of which the first `length` samples are valid, and the vectors for them and for the stop.
+
+    The vector of the stop follows that of the last valid code.
+    """
     mel_config = dvae.config.mel
     mel = normalized_log_mel(audio, network.mel_stats, mel_config, length=length)
     codes = dvae.encode(mel, length=length // mel_config.hop_length + 1)
-    latents = network.gpt.latents(conditioning, text, codes, text_count=text_count)
+    # The last code is that of the stop, which no vector depends on.
+    followed = jnp.pad(codes, ((0, 0), (0, 1)))
+    latents = network.gpt.latents(conditioning, text, followed, text_count=text_count)
     return codes, latents

@@ -96,7 +96,8 @@ def test_batches_contain_crops_of_vectors_and_their_audio(corpus):
     store = load_store(corpus, SMALL.output_rate, peak_normalize=False)
     generator = np.random.default_rng(0)
     latents = [generator.standard_normal((16, 12)).astype(np.float32) for _ in SAMPLES]
-    store = training_store(store, latents, generator.standard_normal((5, 12)).astype(np.float32), decoder(SMALL).scales)
+    speakers, scales = generator.standard_normal((5, 12)).astype(np.float32), decoder(SMALL).scales
+    store = training_store(store, latents, speakers, scales, hop_length=256)
     plan = training_sampler(3, 8, 256).plan(store)
     selection = plan.select(LoaderState(0, 1, 0))
     batch = plan.collate(store, selection)
@@ -108,6 +109,20 @@ def test_batches_contain_crops_of_vectors_and_their_audio(corpus):
         np.testing.assert_array_equal(batch.columns["speaker"][i], store["speaker"][row])
 
 
+def test_recordings_are_silent_after_their_end(corpus):
+    recordings = load_store(corpus, SMALL.output_rate, peak_normalize=False)
+    scales = decoder(SMALL).scales
+    longest = max(len(row) for row in recordings["audio"]) // 256
+    codes = int(longest / float(np.prod(scales)))
+    latents = [np.zeros((16, codes), np.float32) for _ in SAMPLES]
+    store = training_store(recordings, latents, np.zeros((5, 12), np.float32), scales, hop_length=256)
+    for before, after, features in zip(recordings["audio"], store["audio"], store["features"], strict=True):
+        assert len(after) == max(len(before), 256 * features.shape[-1])
+        np.testing.assert_array_equal(after[: len(before)], before)
+        assert not after[len(before) :].any()
+    assert any(len(after) > len(before) for before, after in zip(recordings["audio"], store["audio"], strict=True))
+
+
 def direct(networks, store, row, reference, seconds=6.0):
     """The columns of a recording, computed without padding."""
     network, dvae = networks
@@ -115,7 +130,8 @@ def direct(networks, store, row, reference, seconds=6.0):
     heard = jnp.asarray(store.waveform(reference)[: int(seconds * rate)])
     mel = normalized_log_mel(jnp.asarray(store.waveform(row)), network.mel_stats, SMALL.dvae.mel)
     codes = dvae.encode(mel)
-    latents = network.gpt.latents(network.condition(heard), jnp.asarray(store["tokens"][row]), codes)
+    followed = jnp.append(codes, SMALL.gpt.stop_audio)
+    latents = network.gpt.latents(network.condition(heard), jnp.asarray(store["tokens"][row]), followed)
     return codes, latents.T, network.embed_speaker(speaker_audio(heard, rate))
 
 
@@ -130,7 +146,7 @@ def test_computed_vectors_equal_those_of_single_recordings(networks, store, tmp_
         np.testing.assert_array_equal(found["codes"][row], codes)
         np.testing.assert_allclose(found["latents"][row], latents, atol=2e-5 * np.abs(latents).max())
         np.testing.assert_allclose(found["speaker"][row], speaker, atol=2e-5)
-        assert found["latents"][row].shape == (16, -(-(SAMPLES[row] // 256 + 1) // 4))
+        assert found["latents"][row].shape == (16, -(-(SAMPLES[row] // 256 + 1) // 4) + 1)
     # Control: the text and the reference have an influence.
     other = store.with_columns(tokens=[one[::-1] for one in store["tokens"]])
     changed = compute_latents(*networks, other, config, cache=tmp_path / "other")

@@ -95,7 +95,7 @@ def tones_store():
     gain = np.full(len(CODES), 1 / 32768, np.float32)
     store = Store(Corpus("folder", Path("tones"), utterances), {"audio": audio, "gain": gain}, 24000)
     scales = eqx.filter_eval_shape(random_xtts, MODEL).hifigan_decoder.scales
-    return training_store(store, latents, np.stack(speakers), scales)
+    return training_store(store, latents, np.stack(speakers), scales, MODEL.decoder.hop_length)
 
 
 def loader():
