@@ -14,8 +14,8 @@ _OPTION = re.compile(r"--[a-zA-Z][a-zA-Z0-9-]*")
 def mark_texts(arguments: Sequence[str], command: type[Any]) -> list[str]:
     """The arguments of `command`, with a space before each text that would be parsed as options, such as `-ish`.
 
-    An argument that begins with a dash is such a text if no option has its form, or if OUTPUT, a `.wav` file, follows
-    and it is neither an option nor a single word after two dashes, which is probably a misspelled option.
+    An argument that begins with a dash is such a text if no option has its form, or if OUTPUT, a `.wav` file or `-`,
+    follows and it is neither an option nor a single word after two dashes, which is probably a misspelled option.
     """
     options = {flag_name(option.name) for option in fields(command)}
     short = ("-f", "-h") if "--file" in options else ("-h",)
@@ -26,7 +26,8 @@ def mark_texts(arguments: Sequence[str], command: type[Any]) -> list[str]:
         if argument == "--":
             return [*marked, *arguments[place:]]
         is_value = place > 0 and arguments[place - 1].replace("_", "-") in with_value
-        before_output = place + 1 < len(arguments) and arguments[place + 1].lower().endswith(".wav")
+        following = arguments[place + 1].lower() if place + 1 < len(arguments) else ""
+        before_output = following.endswith(".wav") or following == "-"
         name = argument.partition("=")[0].replace("_", "-")
         option = bool({name, f"-{name}"} & (flags | with_value)) or _OPTION.fullmatch(name) is not None
         option = option or ("-f" in short and argument.startswith("-f") and Path(argument[2:]).is_file())

@@ -1,6 +1,7 @@
 """`jaxvoice speak`: text to speech."""
 
 import inspect
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jaxvoice.pipelines.synthesizer import Speech
 
 _KIND = "a text-to-speech model"
+_STANDARD_OUTPUT = "-"
 _OF_LOADING = ("vocoder", "phonemes", "encoder", "precision", "plot")
 _OF_SOME_MODELS = (
     *_OF_LOADING,
@@ -37,6 +39,8 @@ class Speak:
 
     For models that read English phonemes, the text may contain phonemes in braces, {HH AH0 L OW1}. Long texts are
     split at pauses. A text may begin with a dash. If it has the form of an option, put it and OUTPUT last, after --.
+    With - as OUTPUT, a WAV file is written to standard output, by models that synthesise audio while it is computed:
+    jaxvoice speak "Some text." - --model DIR | aplay
 
     Use recordings (--reference) only with the permission of their speaker, and mark the results as synthetic:
     docs/consent.md.
@@ -45,7 +49,7 @@ class Speak:
     words: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[TEXT] OUTPUT", help_behavior_hint="")
     ]
-    """The text in quotes (omit it with -f), followed by the .wav file to write."""
+    """The text in quotes (omit it with -f), followed by the .wav file to write, or - for standard output."""
     model: str
     """Text-to-speech model: model folder, run folder, or Hub id (owner/name)."""
     vocoder: str | None = None
@@ -110,6 +114,8 @@ class Speak:
             options["vocoder_options"] = self.vocoder_options()
         with printed_warnings():
             synthesizer = load_with_method(self.model, "speak", _KIND, **options)
+            if output is None:
+                return self.write_to_standard_output(synthesizer, text)
             speech = self.synthesize(synthesizer, text)
         write_wav(output, speech.audio, speech.sample_rate)
         seconds = len(speech.audio) / speech.sample_rate
@@ -126,6 +132,18 @@ class Speak:
             blanks = " and blanks" if read < count else ""
             part = f" of the first {most} of {count} {kind}{blanks}" if count > most else ""
             print_text(f"{self.plot}: mel spectrogram, alignment and durations{part}")
+        return 0
+
+    def write_to_standard_output(self, synthesizer: "Synthesizer", text: str) -> int:
+        """Write the speech as a WAV file to standard output, in blocks if the model returns them; returns 0."""
+        from jaxvoice.data.audio import stream_wav
+
+        method = synthesizer.speak_phonemes if self.phonemes else synthesizer.speak
+        if "stream" in inspect.signature(method).parameters:
+            blocks = self.synthesize(synthesizer, text, stream=True)
+        else:
+            blocks = [self.synthesize(synthesizer, text).audio]
+        stream_wav(sys.stdout.buffer, blocks, synthesizer.sample_rate)
         return 0
 
     def check(self, text: str) -> None:
@@ -198,9 +216,9 @@ class Speak:
         given = {"sigma": self.sigma, "denoise": self.denoise}
         return {name: value for name, value in given.items() if value is not None}
 
-    def synthesize(self, synthesizer: "Synthesizer", text: str) -> Any:
-        """The speech of the text or the phonemes."""
-        options: dict[str, Any] = {
+    def synthesize(self, synthesizer: "Synthesizer", text: str, **more: Any) -> Any:
+        """The speech of the text or the phonemes, with the options of the command line and those of `more`."""
+        options: dict[str, Any] = more | {
             name: value
             for name in _OF_SOME_MODELS
             if name not in _OF_LOADING and (value := getattr(self, name)) != Speak.__dataclass_fields__[name].default
@@ -237,11 +255,18 @@ class Speak:
 
         return read_utf8_file(self.file)
 
-    def output(self) -> Path:
-        """The WAV file to write.
+    def output(self) -> Path | None:
+        """The WAV file to write; `None` for standard output.
 
-        **Raises:** `ConfigError` for another suffix, a missing folder, or a file that would overwrite the input.
+        **Raises:** `ConfigError` for another suffix, a missing folder, a file that would overwrite the input, or a
+        terminal as standard output.
         """
+        if unmarked(self.words[-1]) == _STANDARD_OUTPUT:
+            if self.plot is not None:
+                raise ConfigError("--plot cannot be combined with - as OUTPUT; pass a .wav file.")
+            if sys.stdout.isatty():
+                raise ConfigError("OUTPUT is -, but standard output is a terminal; redirect it to a program or a file.")
+            return None
         output = Path(unmarked(self.words[-1]))
         _check_target(output, ".wav", "OUTPUT")
         if self.plot is not None:

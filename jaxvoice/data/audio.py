@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Int16
@@ -381,6 +381,31 @@ def write_wav_parts(
         ) from failure
     finally:
         partial.unlink(missing_ok=True)
+    return count
+
+
+def stream_wav(file: BinaryIO, parts: Iterable[Float[np.ndarray, " samples"]], sample_rate: float) -> int:
+    """Write the concatenation of `parts` to `file`, such as a pipe, as a mono WAV file of 16-bit integers.
+
+    Each part is written when it is known, and rounded as by `write_wav`. The header states no size, since the number of
+    samples is not known at the start.
+
+    **Returns:** the number of samples.
+
+    **Raises:** `AudioError` for NaN or infinity, before the part that contains them is written; what `file` and `parts`
+    raise.
+    """
+    rate, count = whole_rate("sample_rate", sample_rate), 0
+    header = wav_header(None, rate, np.dtype("<i2"))
+    if header is None:
+        raise AudioError(f"sample_rate is {rate}; it should be less for a WAV file.")
+    for part in parts:
+        samples = np.asarray(part, np.float32)
+        if not np.isfinite(samples).all():
+            raise AudioError(f"The audio contains NaN or infinity after {count} samples.")
+        file.write((b"" if count else header) + _rounded(samples).astype("<i2").tobytes())
+        file.flush()
+        count += len(samples)
     return count
 
 

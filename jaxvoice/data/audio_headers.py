@@ -13,6 +13,7 @@ _LARGEST_PAGE = 27 + 255 + 255 * 255
 # of 32 or 31 bits, a round number below it, or that number less the size of the header.
 _SLACK = 1 << 16
 _STREAMED = 2_000_000_000
+_UNKNOWN_SIZE = b"\xff" * 4
 
 
 class StreamedHeader(NamedTuple):
@@ -22,12 +23,16 @@ class StreamedHeader(NamedTuple):
     size: int
 
 
-def wav_header(samples: int, sample_rate: int, sample: np.dtype, channels: int = 1) -> bytes | None:
+def wav_header(samples: int | None, sample_rate: int, sample: np.dtype, channels: int = 1) -> bytes | None:
     """The header of a WAV file, up to its samples of type `sample`, which are integers or floats.
 
-    **Arguments:** `samples` of each channel. The result is `None` if the sizes or the bytes per second do not fit into
-    32 bits.
+    **Arguments:** `samples` of each channel; `None` for a number that is not known yet: the header states the largest
+    sizes, and programs read such a file to its end. The result is `None` if the sizes or the bytes per second do not
+    fit into 32 bits.
     """
+    if samples is None:
+        header = wav_header(0, sample_rate, sample, channels)
+        return None if header is None else header[:4] + _UNKNOWN_SIZE + header[8:-4] + _UNKNOWN_SIZE
     frame = channels * sample.itemsize
     size = samples * frame
     kind = 3 if sample.kind == "f" else 1

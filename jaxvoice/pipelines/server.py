@@ -38,7 +38,6 @@ _SEND_SECONDS = 120.0  # in which a client should accept a block
 _READ_SECONDS = 600.0  # in which a client should accept the rest of a complete result
 _MOST_FILES, _MOST_FIELDS = 16, 32
 _MOST_WARNING = 2000  # characters of a header
-_UNKNOWN_SIZE = b"\xff" * 4  # what the header of a WAV file states while its audio is computed
 
 
 class TaskEndpoint:
@@ -155,10 +154,10 @@ def _in_wav(kind: Any) -> bool:
 
 def audio_header(computation: Computation, size: int | None = None) -> bytes:
     """The header of a WAV file for the audio of a computation, of `size` bytes, or of a size that is not known yet."""
-    frames = (size or 0) // (2 * computation.channels)
+    frames = None if size is None else size // (2 * computation.channels)
     header = wav_header(frames, computation.sample_rate, np.dtype("<i2"), computation.channels)
     assert header is not None
-    return header if size is not None else header[:4] + _UNKNOWN_SIZE + header[8:-4] + _UNKNOWN_SIZE
+    return header
 
 
 def _headers(computation: Computation, in_wav: bool) -> dict[str, str]:

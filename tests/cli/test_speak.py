@@ -1,6 +1,7 @@
 """`jaxvoice speak` with a tiny model of random weights: files, output and exit code."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,23 @@ def test_inputs_are_never_overwritten(speak, tmp_path):
 def test_debug_keeps_the_traceback(speak, tmp_path):
     with pytest.raises(TextError, match="nothing to pronounce"):
         speak("...", tmp_path / "out.wav", "--debug")
+
+
+def test_speech_is_written_to_standard_output(models, synthesizer, capsysbinary):
+    model = ("--model", str(models / "tts"), "--vocoder", str(models / "vocoder"))
+    assert main(["speak", "Hello.", "-", *model]) == 0
+    printed = capsysbinary.readouterr()
+    assert printed.err == b""
+    samples, rate = soundfile.read(io.BytesIO(printed.out), dtype="int16")
+    assert rate == 8000
+    np.testing.assert_allclose(samples, np.rint(synthesizer.speak("Hello.").audio * 32768.0), atol=1)
+    assert main(["speak", *model, "--", "-ish", "-"]) == 0
+    assert capsysbinary.readouterr().out[:4] == b"RIFF"
+
+
+def test_standard_output_is_no_terminal_and_has_no_plot(speak, tmp_path, monkeypatch):
+    code, _, errors = speak("Hello.", "-", "--plot", tmp_path / "plot.png")
+    assert code == 2 and "--plot cannot be combined with -" in errors[0]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    code, _, errors = speak("Hello.", "-")
+    assert code == 2 and "standard output is a terminal; redirect it" in errors[0]

@@ -1,11 +1,14 @@
 """`jaxvoice speak` and `jaxvoice voice` with a small XTTS."""
 
+import io
+
 import numpy as np
 import pytest
 import soundfile
 
 from jaxvoice.cli import main
 from jaxvoice.data import write_wav
+from jaxvoice.data.audio import stream_wav
 from jaxvoice.pipelines import XTTSSynthesizer, XTTSVoice
 from tests.pipelines.small_xtts import write_small_xtts
 
@@ -47,6 +50,22 @@ def test_texts_are_spoken_in_stored_voices(run, model, tmp_path):
     np.testing.assert_allclose(audio, expected.audio, rtol=0, atol=1e-4)
     read, codes = len(expected.tokens), len(expected.codes)
     assert f"{len(audio) / rate:.2f} s of speech from {read} text tokens in {codes} codes" in said
+
+
+def test_speech_is_streamed_to_standard_output(model, monkeypatch, capsysbinary):
+    monkeypatch.setattr("jaxvoice.cli.speak.use_compilation_cache", lambda: None)
+    counts = []
+
+    def counted(file, blocks, rate):
+        return stream_wav(file, (counts.append(len(block)) or block for block in blocks), rate)
+
+    monkeypatch.setattr("jaxvoice.data.audio.stream_wav", counted)
+    options = ("--reference", str(model / "me.wav"), "--language", "pt", "--model", str(model))
+    assert main(["speak", "the cat sat", "-", *options]) == 0
+    samples, rate = soundfile.read(io.BytesIO(capsysbinary.readouterr().out), dtype="float32")
+    expected = XTTSSynthesizer.load(model).speak("the cat sat", "pt", reference=model / "me.wav").audio
+    assert rate == 24000 and len(counts) > 1 and sum(counts) == len(samples)
+    np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-4)
 
 
 def test_voices_are_written_and_spoken(run, model, tmp_path):

@@ -1,5 +1,6 @@
 import errno
 import io
+import itertools
 import os
 import re
 import struct
@@ -14,7 +15,7 @@ import soundfile
 from jax import numpy as jnp
 
 from jaxvoice.data import Corpus, Utterance, audio as audio_module, preflight, read_audio, resample, write_wav
-from jaxvoice.data.audio import audio_info, read_blocks, read_channels, write_wav_parts
+from jaxvoice.data.audio import audio_info, read_blocks, read_channels, stream_wav, write_wav_parts
 from jaxvoice.data.audio_headers import wav_header
 from jaxvoice.errors import AudioError, CheckpointError, ShapeError
 
@@ -419,6 +420,23 @@ def test_wav_files_are_read_by_other_programs(tmp_path, speech, subtype, dtype):
 def test_headers_of_more_than_4_gib_are_not_written():
     assert wav_header(2**31 - 100, 22050, np.dtype("<i2")) is not None
     assert wav_header(2**31, 22050, np.dtype("<i2")) is None
+
+
+def test_streams_contain_each_part_before_the_next_is_computed(speech):
+    file, whole = io.BytesIO(), speech()
+    ends = (0, 700, 701, len(whole))
+
+    def parts():
+        for first, last in itertools.pairwise(ends):
+            assert len(file.getvalue()) == (44 + 2 * first if first else 0)
+            yield whole[first:last]
+
+    assert stream_wav(file, parts(), 22050) == len(whole)
+    samples, rate = soundfile.read(io.BytesIO(file.getvalue()), dtype="int16")
+    assert rate == 22050
+    np.testing.assert_array_equal(samples, np.clip(np.rint(whole * np.float32(32768)), -32768, 32767))
+    with pytest.raises(AudioError, match="contains NaN or infinity after 5 samples"):
+        stream_wav(io.BytesIO(), [whole[:5], np.full(3, np.nan, np.float32)], 22050)
 
 
 class _FullDisk(io.BytesIO):
