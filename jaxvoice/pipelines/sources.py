@@ -18,6 +18,8 @@ from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config
 HUB_FILES = (WEIGHTS_FILE, "voices.safetensors", "*.json", "*.txt")
 """Files that are downloaded from the Hub: weights, configuration, and side files such as vocabularies and voices. Code
 and pickles are not downloaded."""
+HUB_FOLDERS = ("dvae", "speaker_encoder")
+"""Folders of other models inside a model folder, whose files are downloaded, too."""
 
 _FINE_TUNED = frozenset(("initial_model", "layout", "layout_name"))
 """Keys of the `info` of models whose training began with the weights of another model, in earlier versions too."""
@@ -177,7 +179,11 @@ def _download(name: str) -> Path:
             "pip install 'jaxvoice[hub]'."
         ) from failure
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"]))
+        inside = [f"{folder}/{file}" for folder in HUB_FOLDERS for file in HUB_FILES]
+        # Patterns also match the separators of folders, so the files of inner models need a call of their own.
+        found = huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"])
+        huggingface_hub.snapshot_download(name, allow_patterns=inside, ignore_patterns=["*/*/*"])
+        return Path(found)
     except Exception as failure:  # the errors of its HTTP library change from version to version
         raise CheckpointError(
             f"{name} is not a folder, and it cannot be downloaded from the Hub ({failure}); check the name and the "

@@ -51,14 +51,18 @@ def test_hub_ids_are_downloaded(monkeypatch, tmp_path):
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
     assert find_model_folder("someone/vocoder") == tmp_path
-    ((name, allowed, ignored),) = asked
-    assert name == "someone/vocoder"
+    assert [name for name, _, _ in asked] == ["someone/vocoder"] * 2
 
     def is_downloaded(file):
-        return any(fnmatch(file, one) for one in allowed) and not any(fnmatch(file, one) for one in ignored)
+        return any(
+            any(fnmatch(file, one) for one in allowed) and not any(fnmatch(file, one) for one in ignored)
+            for _, allowed, ignored in asked
+        )
 
     files = ["config.json", "model.safetensors", "vocab.json", "speakers.json", "merges.txt"]
+    files += ["dvae/config.json", "dvae/model.safetensors", "speaker_encoder/model.safetensors"]
     code = ["model.py", "pytorch_model.bin", "weights.pt", "x.pkl", "a/config.json", "other.safetensors", ".git"]
+    code += ["dvae/model.py", "dvae/weights.pt", "dvae/dvae/config.json", "other/dvae/config.json"]
     assert [file for file in files + code if is_downloaded(file)] == files
 
 
