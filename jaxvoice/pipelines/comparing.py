@@ -1,34 +1,22 @@
 """Comparison of two models: their weights, and the outputs of their layers for the same input."""
 
-import functools
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxvoice.config import from_dict
 from jaxvoice.console import printable
 from jaxvoice.errors import CheckpointError, JaxvoiceError, ShapeError
-from jaxvoice.models.checkpoint_layout import Checkpoint, ImportPlan
 from jaxvoice.models.family import contract_differences
-from jaxvoice.weights.archive import Archive, TensorInfo, Tensors
+from jaxvoice.pipelines.compared_models import ComparedModel, Recorded
+from jaxvoice.weights.archive import Tensors
 from jaxvoice.weights.distances import Difference, Distance, common_prefixes, compare_arrays, distance
 from jaxvoice.weights.mismatches import format_name
-from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config_file
-from jaxvoice.weights.rules import TensorMapping
-
-_OUTPUT = "output"  # the name of a model's result; several results are `output[0]`, `output[mel]`, ...
-
-_Outputs = Mapping[str, Shaped[np.ndarray, "..."]]
-_Recorded = tuple[_Outputs, _Outputs]  # the results of a model by name, and the outputs of its layers by path
-_Run = Callable[[Sequence[Shaped[np.ndarray, "..."]]], _Recorded]  # takes the inputs of the model
 
 _TOLERANCE = 1e-4  # exceeds the rounding errors of float32
 
@@ -99,7 +87,7 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
     or have the wrong shape.
     """
     with ExitStack() as stack:
-        models = [_ComparedModel(path, stack) for path in (a, b)]
+        models = [ComparedModel(path, stack) for path in (a, b)]
         weights = _compare_weights(*models)
         contract = tuple(contract_differences(models[0].config, models[1].config)) if _known(models) else ()
         labels = (models[0].label, models[1].label)
@@ -107,11 +95,11 @@ def compare(a: str | Path, b: str | Path, *, inputs: Path | None = None, toleran
         return Comparison(labels, weights, layers, tolerance, contract, remarks)
 
 
-def _known(models: Sequence["_ComparedModel"]) -> bool:
+def _known(models: Sequence[ComparedModel]) -> bool:
     return all(model.config is not None for model in models)
 
 
-def _compare_weights(a: "_ComparedModel", b: "_ComparedModel") -> list[Difference]:
+def _compare_weights(a: ComparedModel, b: ComparedModel) -> list[Difference]:
     """The comparison under the names in the files, or under those in the models if more weights are then in both."""
     rows = compare_arrays(*_weights(a.archive.tensors, b.archive.tensors))
     if not _unmatched(rows):
@@ -136,7 +124,7 @@ def _weights(a: Tensors, b: Tensors) -> tuple[Tensors, Tensors]:
 
 
 def _layers(
-    models: Sequence["_ComparedModel"], path: Path | None, tolerance: float
+    models: Sequence[ComparedModel], path: Path | None, tolerance: float
 ) -> tuple[list[LayerDifference], tuple[str, ...]]:
     """The differences of layers, and remarks; no differences if a model cannot be run on the inputs."""
     runs = []
@@ -171,7 +159,7 @@ def _layers(
     return layers, (remark, *remarks[:4])
 
 
-def _compare_outputs(a: _Recorded, b: _Recorded) -> tuple[list[LayerDifference], list[str]]:
+def _compare_outputs(a: Recorded, b: Recorded) -> tuple[list[LayerDifference], list[str]]:
     """The differences of layers with the same path and of results with the same name, and remarks about others."""
     (results_a, outputs_a), (results_b, outputs_b) = a, b
     remarks = [
@@ -238,215 +226,3 @@ def _read_inputs(path: Path) -> list[Shaped[np.ndarray, "..."]]:
                 f"{path} contains values that are not finite numbers (dtype {array.dtype}); use finite inputs."
             )
     return list(arrays.values())
-
-
-class _ComparedModel:
-    """One of the two models, open for reading."""
-
-    def __init__(self, path: str | Path, stack: ExitStack):
-        from jaxvoice.pipelines.sources import find_model_folder
-        from jaxvoice.weights.formats import open_archive
-
-        self._stack = stack
-        self.path, self.folder = Path(path).expanduser(), None
-        if not self.path.is_file():
-            self.folder = find_model_folder(path)
-        file = self.path if self.folder is None else self.folder / WEIGHTS_FILE
-        self.archive: Archive = stack.enter_context(open_archive(file))
-        if self.folder is not None and (self.folder / CONFIG_FILE).is_file():
-            self.archive.tensors = read_config_file(self.folder).renamed(self.archive.tensors)
-            self.archive.tensors = _with_arrays(self.archive.tensors, self._config_arrays(self.folder))
-        self.label = f"{self.archive.source.format} {self.path}" if self.folder is None else f"model {path}"
-        self.example: list[np.ndarray] | None = None
-
-    def _config_arrays(self, folder: Path) -> Mapping[str, np.ndarray]:
-        """The arrays in the configuration that are tensors in released files; empty if it cannot be read."""
-        from jaxvoice.models.family_lookup import find_family
-
-        config = self.config
-        if config is None:
-            return {}
-        arrays = find_family(folder).config_arrays
-        return {} if arrays is None else arrays(config)
-
-    @property
-    def config(self) -> Any:
-        """The configuration of the model; `None` if the family or the configuration is unknown."""
-        from jaxvoice.models.family_lookup import find_family
-
-        try:
-            if self.folder is not None:
-                table = read_config_file(self.folder).table.get("config")
-                return from_dict(find_family(self.folder).config, table or {})
-            checkpoint, plan = self._import
-        except JaxvoiceError:
-            return None
-        configured = (
-            checkpoint.config is not None
-            or plan.config_file is not None
-            or isinstance(self.archive.metadata.get("config"), Mapping)
-        )
-        return plan.config if configured else None
-
-    def planned_tensors(self) -> Tensors | None:
-        """The tensors under their names in the model, and the ignored ones; `None` if there is no import of a file."""
-        if self.folder is not None:
-            return None
-        try:
-            _, found = self._import
-        except JaxvoiceError:
-            return None
-        # A layout may plan from a copy of the archive with other tensors.
-        archive, plan = next(part for part in found.parts if part[0].source is self.archive.source)
-        given = archive.tensors
-        rows = {target: row for row in plan.rows for target in row.targets}
-        infos = {found.in_config.get(name, name): given.info(name) for name in plan.ignored}
-        ignored = {found.in_config.get(name, name): name for name in plan.ignored}
-        for target, row in rows.items():
-            spec, info = plan.wanted[target], given.info(row.sources[0])
-            # A renamed tensor keeps its dtype, so that equal files are bitwise equal.
-            infos[target] = info if _is_renamed(row) else TensorInfo(spec.shape, spec.dtype, target, info.kind)
-
-        def read(name: str) -> np.ndarray:
-            row = rows.get(name)
-            if row is None:
-                return given[ignored[name]]
-            if _is_renamed(row):
-                return given[row.sources[0]]
-            return row.apply([given[source] for source in row.sources])[row.targets.index(name)]
-
-        return Tensors(infos, read)
-
-    @functools.cached_property
-    def _import(self) -> tuple[Checkpoint, ImportPlan]:
-        """The checkpoint in the file and the plan of its import; raises `JaxvoiceError` if it cannot be imported."""
-        from jaxvoice.models.checkpoint_layout import ImportOptions
-        from jaxvoice.models.family_lookup import recognise_checkpoint
-        from jaxvoice.pipelines.importing import config_beside, read_checkpoint
-
-        checkpoint = read_checkpoint(self.archive, config_beside(self.path))
-        _, layout = recognise_checkpoint(checkpoint)
-        try:
-            return checkpoint, layout.plan_import(checkpoint, ImportOptions())
-        except JaxvoiceError as failure:
-            raise CheckpointError(
-                f"{failure} The options are those of `jaxvoice import`: import the file, and compare the model folder."
-            ) from failure
-
-    def runner(self) -> _Run:
-        """A function that runs this model; raises `JaxvoiceError` if the model cannot be run."""
-        from jaxvoice.weights.formats import TorchScriptArchive
-
-        if isinstance(self.archive, TorchScriptArchive):
-            return _torchscript(self.archive)
-        folder = self.folder
-        if folder is None:
-            from jaxvoice.pipelines.importing import import_model
-
-            _ = self._import
-            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxvoice-"))) / "model"
-            import_model(self.path, folder, training=False)
-        return self._network(folder)
-
-    def _network(self, folder: Path) -> _Run:
-        import jax
-
-        from jaxvoice.models.family_lookup import find_family
-
-        family = find_family(folder)
-        network, config = family.load_network(folder)
-        args, kwargs = family.example_inputs(config, key=jax.random.key(0))
-        values = [*args, *kwargs.values()]
-        given = [place for place, value in enumerate(values) if _is_input(value)]
-        self.example = [_channels_first(values[place]) for place in given]
-
-        def run(inputs: Sequence[np.ndarray]) -> _Recorded:
-            if len(inputs) != len(given):
-                raise ValueError(f"{len(inputs)} arrays for the {len(given)} arguments of {family.name}")
-            arguments = list(values)
-            for place, array in zip(given, inputs, strict=True):
-                arguments[place] = _argument(array, values[place])
-            keywords = dict(zip(kwargs, arguments[len(args) :], strict=True))
-            result, outputs = _captured()(network, *arguments[: len(args)], **keywords)
-            results = {name: _channels_first(output) for name, output in _results(result).items()}
-            return results, {layer: _channels_first(output) for layer, output in outputs.items()}
-
-        return run
-
-
-def _with_arrays(tensors: Tensors, arrays: Mapping[str, np.ndarray]) -> Tensors:
-    """`tensors` with `arrays` of other names."""
-    infos = {name: TensorInfo(array.shape, array.dtype, name) for name, array in arrays.items() if name not in tensors}
-    return Tensors({**tensors.infos(), **infos}, lambda name: arrays[name] if name in infos else tensors[name])
-
-
-def _is_renamed(row: TensorMapping) -> bool:
-    return row.conversion == "keep" and row.layout is None
-
-
-def _is_input(value: Any) -> bool:
-    """Whether an argument is an array or a whole number, which files can contain, and not a key or a flag."""
-    import jax
-
-    if isinstance(value, np.ndarray | jax.Array):
-        return not jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key)
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _results(result: Any) -> dict[str, Any]:
-    """The arrays in the result of a model, by name."""
-    import jax
-
-    leaves, _ = jax.tree_util.tree_flatten_with_path(result)
-    return {
-        _OUTPUT + "".join(f"[{jax.tree_util.keystr((key,), simple=True)}]" for key in path): leaf
-        for path, leaf in leaves
-        if isinstance(leaf, jax.Array)
-    }
-
-
-def _argument(array: Shaped[np.ndarray, "..."], example: Any) -> Any:
-    """Convert an array from a file to an argument like `example`: channels last, without a batch axis of size 1."""
-    if isinstance(example, int):
-        return int(np.asarray(array).reshape(()))
-    array = np.asarray(array, example.dtype)
-    if example.ndim < 2:
-        return array.reshape(-1 if example.ndim else ())
-    while array.ndim > example.ndim and array.shape[0] == 1:
-        array = array[0]
-    return array.swapaxes(-1, -2)
-
-
-def _channels_first(output: Any) -> Shaped[np.ndarray, "..."]:
-    """Convert `(*batch, time, channels)` to the layout of archives and files; numbers and vectors are unchanged."""
-    array = np.asarray(output)
-    return array.swapaxes(-1, -2) if array.ndim > 1 else array
-
-
-@functools.cache
-def _captured() -> Callable[..., Any]:
-    """A model's result and the results of its modules, compiled; models of one configuration share the program."""
-    import equinox as eqx
-
-    from jaxvoice.dissect import capture, tag
-
-    return eqx.filter_jit(lambda model, *args, **kwargs: capture(tag(model))(*args, **kwargs))
-
-
-def _torchscript(archive: Any) -> _Run:
-    import jax
-
-    from jaxvoice.torchscript.functions import function
-
-    model = function(archive)
-
-    def run(inputs: Sequence[np.ndarray]) -> _Recorded:
-        batched = [array[None] if array.ndim == 2 else array for array in inputs]
-        result, outputs = jax.jit(model.record)(model.weights, *batched)
-        results = _results(result)
-        if not results:
-            raise CheckpointError(f"{archive.source.path} returns {type(result).__name__}, which contains no array.")
-        layers = {layer: np.asarray(output) for layer, output in outputs.items()}
-        return {name: np.asarray(output) for name, output in results.items()}, layers
-
-    return run
