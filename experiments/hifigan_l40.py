@@ -25,7 +25,7 @@ from typing import Annotated
 import jax
 import tyro
 
-from experiments import common
+from experiments import common, summaries
 from experiments.common import Loop
 from jaxvoice.data import RandomCrops
 from jaxvoice.errors import ConfigError
@@ -163,15 +163,14 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
     """The closing lines: quality, speed, where samples and the model are, and the next command."""
     model = experiment.training.model
     rows = [
-        ("validation mel L1", common.quality(result, "mel_l1")),
-        common.speed_row(result, experiment.batch_size * model.segment_size / model.mel.sample_rate),
-        *common.samples_rows(result, experiment),
-        *common.model_rows(
+        ("validation mel L1", summaries.quality(result, "mel_l1")),
+        summaries.speed_row(result, experiment.batch_size * model.segment_size / model.mel.sample_rate),
+        *summaries.samples_rows(result, experiment),
+        *summaries.model_rows(
             result, f"jaxvoice vocode RECORDING.wav OUTPUT.wav --model {shlex.quote(str(result.folder))}"
         ),
     ]
-    more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
-    return common.summary_text(result, seconds, [*rows, ("continue", f"{more}; --minutes sets the time budget")])
+    return summaries.summary_text(result, seconds, [*rows, summaries.continue_row(result)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,7 +33,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments import common, phoneme_recogniser, voice_conversion
+from experiments import common, phoneme_recogniser, summaries, voice_conversion
 from experiments.common import Loop
 from jaxvoice.data import Corpus, Store, find_corpus, load_store, preflight
 from jaxvoice.data.utterances import rows_of_speakers
@@ -296,12 +296,12 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
     folder = shlex.quote(str(result.folder))
     config = experiment.training
     rows = [
-        *common.metrics_rows(result),
-        common.speed_row(result, experiment.batch_size * config.segment_samples / config.model.mel.sample_rate),
-        *common.samples_rows(result, experiment),
-        *common.model_rows(result, f"jaxvoice convert SOURCE.wav OUTPUT.wav --voice REFERENCE.wav --model {folder}"),
+        *summaries.metrics_rows(result),
+        summaries.speed_row(result, experiment.batch_size * config.segment_samples / config.model.mel.sample_rate),
+        *summaries.samples_rows(result, experiment),
+        *summaries.model_rows(result, f"jaxvoice convert SOURCE.wav OUTPUT.wav --voice REFERENCE.wav --model {folder}"),
     ]
-    return common.summary_text(result, seconds, rows)
+    return summaries.summary_text(result, seconds, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

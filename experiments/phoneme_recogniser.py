@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
-from experiments import common, voice_conversion
+from experiments import common, summaries, voice_conversion
 from experiments.common import Loop
 from jaxvoice.data import Corpus, LengthBuckets, Store, choose_shapes, find_aligned, label_column, load_store
 from jaxvoice.models import conformer, hifivc
@@ -123,11 +123,11 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
     """The closing lines: quality, speed, and the next command."""
     folder = shlex.quote(str(result.folder))
     rows = [
-        *common.metrics_rows(result),
-        common.speed_row(result),
-        *common.model_rows(result, f"python -m experiments.hifivc_vctk --content-encoder {folder}"),
+        *summaries.metrics_rows(result),
+        summaries.speed_row(result),
+        *summaries.model_rows(result, f"python -m experiments.hifivc_vctk --content-encoder {folder}"),
     ]
-    return common.summary_text(result, seconds, rows)
+    return summaries.summary_text(result, seconds, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from typing import Annotated
 import jax
 import tyro
 
-from experiments import common
+from experiments import common, summaries
 from experiments.common import Loop
 from jaxvoice.data import (
     AudioCrops,
@@ -264,17 +264,16 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
     audio = experiment.batch_size * config.segment_size / config.model.sample_rate
     left = config.phase_1_steps - result.step
     phase = f"first, the second begins in {left:,} steps" if left > 0 else "second"
-    more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
     model = shlex.quote(str(result.folder))
     rows = [
         ("phase", phase),
-        *common.metrics_rows(result),
-        common.speed_row(result, audio),
-        *common.samples_rows(result, experiment),
-        *common.model_rows(result, f"jaxvoice transfer RECORDING.wav OUTPUT.wav --model {model}"),
-        ("continue", f"{more}; --minutes sets the time budget"),
+        *summaries.metrics_rows(result),
+        summaries.speed_row(result, audio),
+        *summaries.samples_rows(result, experiment),
+        *summaries.model_rows(result, f"jaxvoice transfer RECORDING.wav OUTPUT.wav --model {model}"),
+        summaries.continue_row(result),
     ]
-    return common.summary_text(result, seconds, rows)
+    return summaries.summary_text(result, seconds, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
-from experiments import common, voice_conversion
+from experiments import common, summaries, voice_conversion
 from experiments.common import Loop
 from jaxvoice.data import Corpus, Store, find_corpus, load_store, preflight
 from jaxvoice.data.utterances import rows_of_speakers
@@ -200,11 +200,11 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
     folder = shlex.quote(str(result.folder))
     audio = experiment.batch_size * experiment.training.seconds
     rows = [
-        *common.metrics_rows(result),
-        common.speed_row(result, audio),
-        *common.model_rows(result, f"jaxvoice compare-voices A.wav B.wav --model {folder}"),
+        *summaries.metrics_rows(result),
+        summaries.speed_row(result, audio),
+        *summaries.model_rows(result, f"jaxvoice compare-voices A.wav B.wav --model {folder}"),
     ]
-    return common.summary_text(result, seconds, rows)
+    return summaries.summary_text(result, seconds, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

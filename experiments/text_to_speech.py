@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from experiments import common
+from experiments import common, summaries
 from jaxvoice.data import Corpus, find_aligned, make_demo_corpus
 from jaxvoice.data.demo import VOICES, compose_sentences
 from jaxvoice.dsp import MelConfig
@@ -46,10 +46,10 @@ def vocoder_function(vocoder: Path | None, mel: MelConfig) -> VocoderFunction | 
 
 def speak(result: TrainingResult, text: str, vocoder: Path | None) -> Path | None:
     """Write `text`, spoken with the best model of the run, to `spoken.wav`; returns `None` without a model."""
-    return common.write_spoken(result, lambda: Synthesizer.load(result.folder, vocoder=vocoder).speak(text))
+    return summaries.write_spoken(result, lambda: Synthesizer.load(result.folder, vocoder=vocoder).speak(text))
 
 
-def spoken_rows(result: TrainingResult, spoken: Path | None, vocoder: Path | None) -> list[common.Row]:
+def spoken_rows(result: TrainingResult, spoken: Path | None, vocoder: Path | None) -> list[summaries.Row]:
     """The file of the test sentence, if there is one, and the command that synthesises other texts."""
     if spoken is None:
         return []

@@ -26,7 +26,7 @@ from typing import Annotated, Literal, Self
 import jax
 import tyro
 
-from experiments import common, text_to_speech
+from experiments import common, summaries, text_to_speech
 from experiments.common import Loop
 from jaxvoice.data import Corpus, LengthBuckets, choose_buckets, load_aligned, split
 from jaxvoice.dsp.mel_config import MEL_CONTRACTS, MelConfig
@@ -164,7 +164,7 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float, spok
     acoustic = experiment.training.acoustic_steps
     trained = result.step > acoustic
     rows = [] if trained else [("duration model", "not trained yet, so the rhythm of the test sentence is wrong")]
-    rows += [*common.metrics_rows(result), common.speed_row(result), *common.samples_rows(result, experiment)]
+    rows += [*summaries.metrics_rows(result), summaries.speed_row(result), *summaries.samples_rows(result, experiment)]
     rows += text_to_speech.spoken_rows(result, spoken, experiment.vocoder)
     if result.stopped != "steps":
         longer = ", with a larger --minutes if necessary" if result.stopped == "minutes" else ""
@@ -179,7 +179,7 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float, spok
     else:
         more = f"repeat the command with --steps above {acoustic:,}, since later steps train the duration model"
     rows += [("continue", more)]
-    return common.summary_text(result, seconds, rows)
+    return summaries.summary_text(result, seconds, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import jax
 import tyro
 
-from experiments import common
+from experiments import common, summaries
 from jaxvoice.config import from_dict, list_names
 from jaxvoice.data import Corpus, Store, WeightedBuckets, load_store, preflight
 from jaxvoice.errors import ConfigError
@@ -171,21 +171,20 @@ def known_speakers(result: TrainingResult) -> tuple[str, ...]:
 
 def speak(result: TrainingResult, text: str, **options: Any) -> Path | None:
     """Write `text`, spoken with the best model of the run, to `spoken.wav`; returns `None` without a model."""
-    return common.write_spoken(result, lambda: VITSSynthesizer.load(result.folder).speak(text, **options))
+    return summaries.write_spoken(result, lambda: VITSSynthesizer.load(result.folder).speak(text, **options))
 
 
 def summary(
     result: TrainingResult, experiment: Experiment, seconds: float, spoken: Path | None, flags: str = ""
 ) -> str:
     """The closing lines: quality, speed, samples, the spoken sentence, and the next commands."""
-    more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
     command = f'jaxvoice speak "Any text." OUTPUT.wav --model {shlex.quote(str(result.folder))}{flags}'
     rows = [
-        *common.metrics_rows(result),
-        common.speed_row(result),
-        *common.samples_rows(result, experiment),
+        *summaries.metrics_rows(result),
+        summaries.speed_row(result),
+        *summaries.samples_rows(result, experiment),
         *([] if spoken is None else [("test sentence", str(spoken))]),
-        *common.model_rows(result, command),
-        ("continue", f"{more}; --minutes sets the time budget"),
+        *summaries.model_rows(result, command),
+        summaries.continue_row(result),
     ]
-    return common.summary_text(result, seconds, rows)
+    return summaries.summary_text(result, seconds, rows)

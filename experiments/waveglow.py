@@ -25,7 +25,7 @@ from typing import Annotated
 import jax
 import tyro
 
-from experiments import common
+from experiments import common, summaries
 from experiments.common import Loop
 from jaxvoice.data import RandomCrops
 from jaxvoice.data.demo import VOICES
@@ -138,17 +138,16 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
 def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> str:
     """The closing lines: quality, speed, where samples and the model are, and the next command."""
     config = experiment.training
-    more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
     rows = [
-        *common.metrics_rows(result),
-        common.speed_row(result, experiment.batch_size * config.segment_size / config.model.mel.sample_rate),
-        *common.samples_rows(result, experiment),
-        *common.model_rows(
+        *summaries.metrics_rows(result),
+        summaries.speed_row(result, experiment.batch_size * config.segment_size / config.model.mel.sample_rate),
+        *summaries.samples_rows(result, experiment),
+        *summaries.model_rows(
             result, f"jaxvoice vocode RECORDING.wav OUTPUT.wav --model {shlex.quote(str(result.folder))}"
         ),
-        ("continue", f"{more}; --minutes sets the time budget"),
+        summaries.continue_row(result),
     ]
-    return common.summary_text(result, seconds, rows)
+    return summaries.summary_text(result, seconds, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

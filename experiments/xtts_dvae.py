@@ -5,7 +5,7 @@
 The first `--dvae-steps` steps train the DVAE. All further steps train a HiFi-GAN on the mel spectrograms of its decoded
 codes, so that the result is a codec: `jaxvoice.Codec` encodes recordings as codes, and decodes codes to audio. On a GPU
 or TPU, the DVAE has the size of XTTS v2 (`--preset v1_1` for that of v1.1), and the vocoder is HiFi-GAN V1. On a CPU it
-trains the preset `tiny` for at most ten minutes altogether. Without `--data` it trains on a few minutes of English
+trains the preset `tiny` for 4,000 steps or at most ten minutes. Without `--data` it trains on a few minutes of English
 speech that espeak-ng (extra `demo`) synthesises. The same command resumes a run that was stopped. The minutes count
 from the start of the command.
 
@@ -28,7 +28,7 @@ import equinox as eqx
 import jax
 import tyro
 
-from experiments import common
+from experiments import common, summaries
 from experiments.common import Loop
 from jaxvoice.data import RandomCrops
 from jaxvoice.models import hifigan
@@ -94,7 +94,7 @@ def default_experiment(preset: str) -> Experiment:
             vocoder_segment_size=8192,
             ema_decay=0.995,
         )
-        loop = Loop(minutes=9.5, validate_every=1000, checkpoint_every=1000, log_every=100)
+        loop = Loop(steps=4000, minutes=9.5, validate_every=1000, checkpoint_every=1000, log_every=100)
         devices = jax.device_count()
         return Experiment(
             preset=preset, batch_size=devices * -(-4 // devices), crops_per_clip=4, training=training, loop=loop
@@ -179,14 +179,13 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
     config = experiment.training
     model = shlex.quote(str(result.folder))
     rows = [
-        ("validation mel L1", common.quality(result, "mel_l1")),
-        *common.metrics_rows(result),
-        common.speed_row(result, experiment.batch_size * config.segment_size / config.model.mel.sample_rate),
-        *common.samples_rows(result, experiment),
-        *common.model_rows(result, f"jaxvoice vocode RECORDING.wav OUTPUT.wav --model {model}"),
+        ("validation mel L1", summaries.quality(result, "mel_l1")),
+        *summaries.metrics_rows(result),
+        summaries.speed_row(result, experiment.batch_size * config.segment_size / config.model.mel.sample_rate),
+        *summaries.samples_rows(result, experiment),
+        *summaries.model_rows(result, f"jaxvoice vocode RECORDING.wav OUTPUT.wav --model {model}"),
     ]
-    more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
-    return common.summary_text(result, seconds, [*rows, ("continue", f"{more}; --minutes sets the time budget")])
+    return summaries.summary_text(result, seconds, [*rows, summaries.continue_row(result)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,8 +11,8 @@ and `--shard-parameters` divides the model's memory among the devices.
 
 Without `--init-from`, a new model is trained on the codes of the DVAE of `--dvae`, a run folder of
 `experiments.xtts_dvae`, with a vocabulary of the texts. On a CPU, the preset `tiny` trains a small model for at most
-ten minutes. Without `--data`, espeak-ng (extra `demo`) synthesises sentences in 16 voices. The decoder of a new model
-has random weights, so it cannot speak until the decoder is trained, too. The same command resumes a run that was
+ten minutes. Without `--data`, espeak-ng (extra `demo`) synthesises sentences in seven voices. The decoder of a new
+model has random weights, so it cannot speak until the decoder is trained, too. The same command resumes a run that was
 stopped. The minutes count from the start of the command.
 """
 
@@ -29,16 +29,16 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from experiments import common, voice_conversion
+from experiments import common, summaries, voice_conversion, xtts_corpus
 from experiments.common import Loop
 from jaxvoice.config import from_dict
-from jaxvoice.data import Corpus, Store, find_corpus, load_store, preflight
+from jaxvoice.data import Corpus, Store, load_store, preflight
 from jaxvoice.data.weighted_buckets import Attribute
 from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
 from jaxvoice.models.xtts import FAMILY, PRESETS, XTTSConfig, preset as xtts_preset
 from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE, untrained_parts
-from jaxvoice.models.xtts.columns import MAX_SAMPLES, MAX_TOKENS, training_columns, training_sampler
-from jaxvoice.models.xtts.gpt_training import GPTState, GPTTask, TrainingConfig, gpt_optimizer
+from jaxvoice.models.xtts.gpt_columns import MAX_SAMPLES, MAX_TOKENS, training_columns, training_sampler
+from jaxvoice.models.xtts.gpt_training import GPTState, GPTTask, GPTTrainingConfig, gpt_optimizer
 from jaxvoice.models.xtts.gpt_validation import METRICS, GPTValidation
 from jaxvoice.models.xtts.tokenizer import Tokenizer
 from jaxvoice.models.xtts.vocabulary import train_vocabulary
@@ -54,9 +54,9 @@ from jaxvoice.weights.array_names import identity_of
 from jaxvoice.weights.model_folder import CONFIG_FILE, read_config_file
 
 NAME = "xtts_gpt"
-DEMO_SENTENCES, DEMO_SEED = 100, 2
-"""Sentences of each voice of the demo corpus, two hours altogether, since a model learns twenty minutes by heart; and
-the seed of their composition, with which none of them is one of the new sentences of the benchmarks."""
+DEMO_SENTENCES, DEMO_SEED = 200, 2
+"""Sentences of each voice of the demo corpus, more than an hour altogether, since a model learns twenty minutes by
+heart; and the seed of their composition, with which none of them is one of the new sentences of the benchmarks."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Experiment(common.Experiment):
         *(*common.Experiment.kept, "dvae", "vocabulary", "vocabulary_size", "language", "unseen", "balance"),
         *("max_samples", "max_tokens", "buckets"),
     )
-    hidden = MappingProxyType({TrainingConfig: ["dvae_identity", "vocabulary_identity"]})
+    hidden = MappingProxyType({GPTTrainingConfig: ["dvae_identity", "vocabulary_identity"]})
     run_dir: Path = Path("runs/xtts_gpt")
     """Folder for checkpoints, logs and the best model."""
     corpus: common.RecordingsKind = "auto"
@@ -94,8 +94,8 @@ class Experiment(common.Experiment):
     """Number of batch shapes. Batches are padded to one of them, and each is compiled once."""
     workers: int = 2
     """Number of loader threads; with 0, batches are prepared in the main thread."""
-    training: Annotated[TrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
-        default_factory=TrainingConfig
+    training: Annotated[GPTTrainingConfig, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
+        default_factory=GPTTrainingConfig
     )
 
     def __post_init__(self) -> None:
@@ -114,8 +114,8 @@ def default_experiment(preset: str, *, initial: XTTSConfig | None = None) -> Exp
             learning_rate=1e-3, b1=0.9, b2=0.96, weight_decay_on="kernels", schedule="exponential", decay=0.998,
             decay_steps=2, warmup_steps=50, clip_norm=1.0,
         )  # fmt: skip
-        training = TrainingConfig(model, optimizer, text_weight=0.1, reference_seconds=(1.0, 2.5))
-        loop = Loop(minutes=9.5, validate_every=200, checkpoint_every=500, log_every=50, best_metric="code_loss")
+        training = GPTTrainingConfig(model, optimizer, text_weight=0.1, reference_seconds=(1.0, 2.5))
+        loop = Loop(minutes=8.5, validate_every=200, checkpoint_every=500, log_every=50, best_metric="code_loss")
         devices = jax.device_count()
         return Experiment(preset=preset, batch_size=devices * -(-8 // devices), buckets=1, training=training, loop=loop)
     loop = Loop(steps=500_000, validate_every=1000, checkpoint_every=1000, best_metric="code_loss")
@@ -124,7 +124,7 @@ def default_experiment(preset: str, *, initial: XTTSConfig | None = None) -> Exp
         optimizer = replace(optimizer, learning_rate=5e-5, milestones=(5_000, 150_000, 300_000))
         batch_size, rows = 128, 8 * jax.device_count()
     parts = -(-batch_size // rows)
-    training = TrainingConfig(model, optimizer, accumulate=parts, precision="bfloat16")
+    training = GPTTrainingConfig(model, optimizer, accumulate=parts, precision="bfloat16")
     return Experiment(preset=preset, batch_size=parts * rows, workers=4, training=training, loop=loop)
 
 
@@ -230,16 +230,10 @@ def find_utterances(experiment: Experiment) -> tuple[Corpus, tuple[str, ...]]:
 
     A table of the recordings is printed.
     """
-    if experiment.data is None:
-        corpus, usual = voice_conversion.demo_corpus(DEMO_SENTENCES, DEMO_SEED), voice_conversion.DEMO_UNSEEN
-    else:
-        corpus = find_corpus(experiment.data, experiment.corpus, experiment.audio_dir)
-        usual = voice_conversion.VCTK_UNSEEN
-    unseen = voice_conversion.chosen_unseen(experiment.run_dir, experiment.unseen, corpus)
-    unseen = tuple(name for name in usual if name in corpus.speakers) if unseen is None else unseen
-    corpus, _ = voice_conversion.without_speakers(corpus, unseen)
     model = experiment.training.model
-    corpus = voice_conversion.with_languages(corpus, model.languages, experiment.language)
+    corpus, _, unseen = xtts_corpus.find_utterances(
+        experiment, model.languages, sentences=DEMO_SENTENCES, seed=DEMO_SEED
+    )
     rate, least = model.input_rate, 2 * model.gpt.conditioning.mel.min_samples
     longest = experiment.max_samples / rate
     found = preflight(corpus, rate, least, longest=longest, progress=jax.process_index() == 0)
@@ -253,7 +247,7 @@ def random_parts(experiment: Experiment) -> tuple[str, ...]:
     return untrained_parts(folders[0]) if folders else ("hifigan_decoder",)
 
 
-def checked_identities(config: TrainingConfig, codec: CodecNetwork, tokenizer: Tokenizer) -> TrainingConfig:
+def checked_identities(config: GPTTrainingConfig, codec: CodecNetwork, tokenizer: Tokenizer) -> GPTTrainingConfig:
     """`config` with the identities of DVAE and vocabulary.
 
     **Raises:** `ConfigError` if the run was trained with others.
@@ -332,15 +326,14 @@ def summary(result: TrainingResult, experiment: Experiment, seconds: float) -> s
         command = f"python -m experiments.xtts_decoder --model {model}"
     else:
         command = f'jaxvoice speak "Any text." OUTPUT.wav --model {model} --reference RECORDING.wav'
-    more = "repeat the command with a larger --steps" if result.stopped == "steps" else "repeat the command"
     rows = [
-        ("validation loss", common.quality(result, "code_loss")),
-        *common.metrics_rows(result),
-        common.speed_row(result),
-        *common.model_rows(result, command),
-        ("continue", f"{more}; --minutes sets the time budget"),
+        ("validation loss", summaries.quality(result, "code_loss")),
+        *summaries.metrics_rows(result),
+        summaries.speed_row(result),
+        *summaries.model_rows(result, command),
+        summaries.continue_row(result),
     ]
-    return common.summary_text(result, seconds, rows)
+    return summaries.summary_text(result, seconds, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,12 +2,14 @@
 
     pip download --no-deps resemblyzer
     python -m experiments.benchmarks.voices --judge Resemblyzer-0.1.4-py3-none-any.whl --model runs/yourtts_vctk
+    python -m experiments.benchmarks.voices --judge Resemblyzer-0.1.4-py3-none-any.whl --xtts runs/xtts_decoder
 
 Each voice of the demo corpus of `experiments.yourtts_vctk` speaks new sentences: from their texts, and converted from
-recordings of another voice. The judge compares them with the mean embedding of the recordings of every voice. `cosine`
-is that with the voice it should be, `nearest other` the largest one with another voice, and `identified` the share of
-sentences whose voice is the most similar one. New recordings of the voices show what can be reached. Intervals are
-those of a bootstrap over speakers.
+recordings of another voice. An XTTS speaks in the voices of its own demo corpus: from the texts, with a recording of
+another sentence as the reference, and teacher-forced, with the codes of the recordings. The judge compares them with
+the mean embedding of the recordings of every voice. `cosine` is that with the voice it should be, `nearest other` the
+largest one with another voice, and `identified` the share of sentences whose voice is the most similar one. New
+recordings of the voices show what can be reached. Intervals are those of a bootstrap over speakers.
 """
 
 from collections import defaultdict
@@ -20,17 +22,19 @@ import numpy as np
 import tyro
 from jaxtyping import Float32
 
-from experiments import voice_conversion
+from experiments import voice_conversion, xtts_corpus, xtts_decoder
 from experiments.benchmarks import common
-from experiments.benchmarks.intelligibility import Waveform
+from experiments.benchmarks.intelligibility import Waveform, teacher_forced
 from experiments.benchmarks.speaker_similarity import load_encoder
-from jaxvoice.data import Utterance, make_demo_corpus, read_audio
+from jaxvoice.data import Audio, Corpus, Utterance, Voice, make_demo_corpus, read_audio
 from jaxvoice.data.demo import SPEAKER_VOICES, compose_sentences
-from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer
+from jaxvoice.pipelines import SpeakerEncoder, VITSSynthesizer, XTTSSynthesizer
 
 Vector = Float32[np.ndarray, " dim"]
 Sounds = Mapping[str, Sequence[tuple[Waveform, int]]]
 """The audio of each speaker, with full scale at 1, and its sample rates in Hz."""
+_COMPARED = 20
+"""Recordings of a voice whose mean embedding is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +43,21 @@ class Options(common.ReportOptions):
 
     judge: Path
     """Speaker encoder that compares the voices: a wheel of Resemblyzer, a checkpoint or a model folder."""
-    model: tuple[Path, ...]
+    model: tuple[Path, ...] = ()
     """Model folders or run folders of YourTTS that know the voices of the demo corpus."""
+    xtts: tuple[Path, ...] = ()
+    """Model folders or run folders of XTTS with a DVAE, instead of --model."""
+    language: str = "en"
+    """Language of the texts for --xtts."""
     sentences: int = 4
     """Number of new sentences of each voice."""
 
 
-def new_recordings(sentences: int) -> dict[str, list[Utterance]]:
-    """`sentences` new sentences of each voice, which are in no demo corpus."""
+def new_recordings(sentences: int, voices: Sequence[Voice] = SPEAKER_VOICES) -> dict[str, list[Utterance]]:
+    """`sentences` new sentences of each of `voices`, which are in no demo corpus."""
     trained = voice_conversion.DEMO_SENTENCES * len(SPEAKER_VOICES)
-    composed = compose_sentences(trained + sentences * len(SPEAKER_VOICES), seed=voice_conversion.DEMO_SEED)
-    return by_speaker(make_demo_corpus(None, composed[trained:], SPEAKER_VOICES).utterances)
+    composed = compose_sentences(trained + sentences * len(voices), seed=voice_conversion.DEMO_SEED)
+    return by_speaker(make_demo_corpus(None, composed[trained:], voices).utterances)
 
 
 def by_speaker(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
@@ -87,11 +95,28 @@ def systems(models: Sequence[Path], new: Mapping[str, Sequence[Utterance]]) -> d
     return heard
 
 
-def mean_vectors(judge: SpeakerEncoder) -> dict[str, Vector]:
-    """The mean embedding of the recordings of each voice in the demo corpus, of unit length."""
+def xtts_systems(models: Sequence[Path], new: Mapping[str, Sequence[Utterance]], language: str) -> dict[str, Sounds]:
+    """New recordings of each speaker, and what each XTTS generates for the speaker."""
+    heard: dict[str, Sounds] = {"recordings": {name: [sound(one) for one in new[name]] for name in new}}
+    for path in models:
+        model, forced = XTTSSynthesizer.load(path), teacher_forced(path, language)
+        spoken, repeated = {}, {}
+        for name, utterances in new.items():
+            spoken[name], repeated[name] = [], []
+            for place, one in enumerate(utterances):
+                reference, rate = heard["recordings"][name][place - 1]
+                speech = model.speak(one.text, language, reference=Audio(reference, rate))
+                spoken[name].append((np.asarray(speech.audio), speech.sample_rate))
+                repeated[name].append(forced(Audio(*heard["recordings"][name][place]), one.text))
+        heard |= {f"{path}: text": spoken, f"{path}: teacher-forced": repeated}
+    return heard
+
+
+def mean_vectors(judge: SpeakerEncoder, corpus: Corpus) -> dict[str, Vector]:
+    """The mean embedding of the first recordings of each voice in `corpus`, of unit length."""
     found = {}
-    for name, utterances in by_speaker(voice_conversion.demo_corpus().utterances).items():
-        mean = np.mean([judge.embed(*sound(one)) for one in utterances], axis=0)
+    for name, utterances in by_speaker(corpus.utterances).items():
+        mean = np.mean([judge.embed(*sound(one)) for one in utterances[:_COMPARED]], axis=0)
         found[name] = mean / np.linalg.norm(mean)
     return found
 
@@ -136,8 +161,16 @@ def rows_of(results: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> l
 
 def main(options: Options) -> None:
     """Run the benchmark."""
-    judge, heard = load_encoder(options.judge), systems(options.model, new_recordings(options.sentences))
-    voices = mean_vectors(judge)
+    if bool(options.model) == bool(options.xtts):
+        raise SystemExit("Pass model folders with --model or with --xtts.")
+    judge = load_encoder(options.judge)
+    if options.xtts:
+        new = new_recordings(options.sentences, xtts_corpus.DEMO_VOICES)
+        heard = xtts_systems(options.xtts, new, options.language)
+        corpus = xtts_corpus.demo_corpus(xtts_decoder.DEMO_SENTENCES, xtts_decoder.DEMO_SEED)
+    else:
+        heard, corpus = systems(options.model, new_recordings(options.sentences)), voice_conversion.demo_corpus()
+    voices = mean_vectors(judge, corpus)
     results = {name: judged(judge, sounds, voices) for name, sounds in heard.items()}
     common.report("voices", options, rows_of(results), results=results)
 

@@ -6,12 +6,13 @@
     torch concatenates its cache of keys and values, as `transformers` does.
 - `dvae encode`, `dvae decode`: a mel spectrogram of `seconds` to codes and back.
 - `decoder`: the vectors of `seconds` to audio, weight norm folded.
-- `first audio`: text to the first block of audio. The original generates all codes, computes their vectors in a second
-    pass and decodes them, which is its way without streams; or it decodes after the first 20 codes.
+- `first audio`: text to the first block of audio. Without streaming, the original generates all codes, computes their
+    latents in a second pass and decodes them. With streaming, it decodes after the first 20 codes.
 - `stream`: the decoding of a stream at growing lengths, without the language model. The original decodes all vectors so
     far after every 20 codes.
 
-The engines take turns, and the precision is float32. Codes must be equal, other results to 1e-4 of the largest value.
+The engines take turns, and the precision is float32, except that of a third engine of `codes` (`--bfloat16`). Codes of
+float32 must be equal, other results to 1e-4 of the largest value.
 The bandwidth of memory is that of a sum over an array of 1 GiB; a code needs all weights of the transformer and of the
 head once.
 """
@@ -29,12 +30,13 @@ from experiments.benchmarks import common, flops
 from experiments.benchmarks.timing import Harness, TimingOptions
 from jaxvoice.config import to_dict
 from jaxvoice.models.xtts.config import SamplingConfig, XTTSConfig, preset
-from jaxvoice.models.xtts.inference import FIRST_STEPS, STEPS
+from jaxvoice.models.xtts.inference import CODES_PER_CALL, FIRST_CODES
 from jaxvoice.training.process import keep_freed_memory
 
 Work = Literal["codes", "dvae encode", "dvae decode", "decoder", "first audio", "stream"]
 Array = Float32[np.ndarray, "..."]
 TOLERANCE = 1e-4
+_BFLOAT16 = "jaxvoice, bfloat16"
 ORIGINAL_CHUNK = 20
 """Codes after which the original decodes a stream again."""
 
@@ -55,6 +57,8 @@ class Options(TimingOptions):
     """Lengths of the streams, in seconds."""
     layers: int | None = None
     """Layers of the language model, by default those of the release."""
+    bfloat16: bool = False
+    """Also measure `codes` with the weights of the transformer in bfloat16."""
     repeats: int = 7
     """Rounds of each comparison."""
     max_seconds: float = 90.0
@@ -134,14 +138,21 @@ def codes_calls(options: Options, config: XTTSConfig) -> dict[str, Callable[[], 
     """The work `codes` in both engines; the results are the codes."""
     import torch
 
-    count = options.codes
-    generate = generation_of(options, config, jaxvoice_language_model(config))
+    from jaxvoice.models.xtts.precision import with_precision
+
+    def codes(generate: Callable[..., Any]) -> Callable[[], Any]:
+        return lambda: np.concatenate([part.codes for (part,) in generate(options.codes)])
+
+    network = jaxvoice_language_model(config)
     model = torch_language_model(config)
     conditioning, text = (torch.from_numpy(array) for array in prompt_of(options, config))
-    return {
-        "jaxvoice": lambda: np.concatenate([part.codes for (part,) in generate(count)]),
-        "torch": lambda: model.generate(conditioning, text.long(), count)[0].numpy(),
+    calls: dict[str, Callable[[], Any]] = {
+        "jaxvoice": codes(generation_of(options, config, network)),
+        "torch": lambda: model.generate(conditioning, text.long(), options.codes)[0].numpy(),
     }
+    if options.bfloat16:
+        calls[_BFLOAT16] = codes(generation_of(options, config, with_precision(network, "bfloat16")))
+    return calls
 
 
 def torch_dvae(config: XTTSConfig) -> Any:
@@ -256,7 +267,7 @@ def stream_calls(options: Options, config: XTTSConfig, seconds: float) -> dict[s
     ours, theirs = decoders(config, winograd=False)
     latents, speaker = latents_of(config, seconds)
     torch_latents, torch_speaker = torch.from_numpy(latents)[None], torch.from_numpy(speaker)[None, :, None]
-    edges = [0, *range(FIRST_STEPS, len(latents), STEPS), len(latents)]
+    edges = [0, *range(FIRST_CODES, len(latents), CODES_PER_CALL), len(latents)]
 
     def stream() -> Array:
         session = DecoderStream(ours, speaker)
@@ -287,7 +298,7 @@ def first_audio_calls(options: Options, config: XTTSConfig) -> dict[str, Callabl
 
     def first() -> Array:
         session = DecoderStream(ours, speaker)
-        for (part,) in generate(config.gpt.max_new_codes, first=FIRST_STEPS):
+        for (part,) in generate(config.gpt.max_new_codes, first=FIRST_CODES):
             audio = session.push(part.latents)
             if len(audio):
                 return audio
@@ -320,11 +331,15 @@ def bandwidth() -> float:
     return array.nbytes / 1e9 / min(timed(call) for _ in range(5))
 
 
-def bytes_per_code(config: XTTSConfig) -> int:
+def weights_per_code(config: XTTSConfig) -> int:
     """Bytes of the weights that a code needs: the transformer, the last norm and the head, in float32."""
-    channels, layers = config.gpt.channels, config.gpt.layers
-    layer = 12 * channels**2 + 13 * channels
-    return 4 * (layers * layer + 4 * channels + config.gpt.audio_ids * (channels + 1))
+    import equinox as eqx
+    import jax
+
+    from jaxvoice.models.xtts.gpt import GPT
+    from jaxvoice.models.xtts.precision import bytes_per_code
+
+    return bytes_per_code(eqx.filter_eval_shape(GPT, config.gpt, key=jax.random.key(0)), 0).weights
 
 
 def calls_of(
@@ -349,7 +364,7 @@ def measure(harness: Harness, options: Options, work: Work) -> list[dict[str, An
         calls, gflop = calls_of(options, config, work, seconds)
         difference = None
         if work != "first audio":
-            ours, theirs = (call() for call in calls.values())
+            ours, theirs = (call() for name, call in calls.items() if name != _BFLOAT16)
             tolerance = 0.0 if work in ("codes", "dvae encode") else TOLERANCE
             difference = common.check_agreement(work, ours, theirs, tolerance)
         comparison = harness.compare(work, calls)
@@ -358,7 +373,8 @@ def measure(harness: Harness, options: Options, work: Work) -> list[dict[str, An
             row |= comparison.row(engine, gflop=gflop) | {"difference": difference}
             if work == "codes":
                 each = comparison.timings[engine].minimum / options.codes
-                row |= {"ms per code": 1000 * each, "GB/s of weights": bytes_per_code(config) / 1e9 / each}
+                size = weights_per_code(config) / (2 if engine == _BFLOAT16 else 1)
+                row |= {"ms per code": 1000 * each, "GB/s of weights": size / 1e9 / each}
             rows.append(row)
     return rows
 
@@ -373,7 +389,7 @@ def main(options: Options) -> None:
     rates = [bandwidth()]
     rows = [row for work in options.works for row in measure(harness, options, work)]
     rates.append(bandwidth())
-    table = [{"memory GB/s": max(rates), "bytes per code": bytes_per_code(config_of(options))}]
+    table = [{"memory GB/s": max(rates), "bytes per code": weights_per_code(config_of(options))}]
     common.report("XTTS v2, float32, random weights", options, rows, table, harness=harness)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int32
 from jaxvoice.errors import CheckpointError, warn_caller
 from jaxvoice.models.xtts.config import SamplingConfig
 from jaxvoice.models.xtts.decoder import HiFiDecoder
-from jaxvoice.models.xtts.inference import FIRST_STEPS, STEPS, generate_in_parts, text_widths
+from jaxvoice.models.xtts.inference import CODES_PER_CALL, FIRST_CODES, generate_in_parts, text_widths
 from jaxvoice.models.xtts.network import XTTS
 from jaxvoice.models.xtts.streaming import DecoderStream
 from jaxvoice.nn import freeze
@@ -113,7 +113,7 @@ class SpeechEngine:
         keys = _piece_keys(0, [0] * rows)
         for width in text_widths(gpt):
             texts = [[0] * (width - 2)] * rows
-            for first in (FIRST_STEPS, STEPS) if rows == 1 else (STEPS,):
+            for first in (FIRST_CODES, CODES_PER_CALL) if rows == 1 else (CODES_PER_CALL,):
                 next(generate_in_parts(gpt, vectors, texts, config.sampling, keys, first=first))
         stream = DecoderStream(self._decoder, np.zeros(config.speaker_encoder.dim, np.float32))
         # More than a block of each length.
@@ -123,18 +123,16 @@ class SpeechEngine:
     def stream(self, jobs: Sequence[SpeechJob], settings: SpeechSettings) -> Iterator[Waveform]:
         """Yield the audio of pieces, one after another, as soon as it is known."""
         for job in jobs:
-            for audio in self._parts([job], settings, first=FIRST_STEPS):
+            for audio in self._parts([job], settings, first=FIRST_CODES):
                 if len(audio[0]):
                     yield audio[0]
 
     def speak(self, jobs: Sequence[SpeechJob], settings: SpeechSettings) -> list[tuple[Waveform, SpokenPiece]]:
         """The speech of each piece. Pieces of similar lengths are spoken together."""
         results: dict[int, tuple[Waveform, SpokenPiece]] = {}
-        order = sorted(range(len(jobs)), key=lambda i: (jobs[i].voice.conditioning.shape, len(jobs[i].tokens)))
-        while order:
-            shape = jobs[order[0]].voice.conditioning.shape
-            group = [i for i in order[: self._batch_size] if jobs[i].voice.conditioning.shape == shape]
-            order = order[len(group) :]
+        order = sorted(range(len(jobs)), key=lambda i: (len(jobs[i].voice.conditioning), len(jobs[i].tokens)))
+        for start in range(0, len(order), self._batch_size):
+            group = order[start : start + self._batch_size]
             pieces: list[SpokenPiece] = []
             blocks = list(self._parts([jobs[i] for i in group], settings, pieces))
             for row, (i, piece) in enumerate(zip(group, pieces, strict=True)):
@@ -147,7 +145,7 @@ class SpeechEngine:
         settings: SpeechSettings,
         pieces: list[SpokenPiece] | None = None,
         *,
-        first: int = STEPS,
+        first: int = CODES_PER_CALL,
     ) -> Iterator[list[Waveform]]:
         """Yield the next audio of each piece, after `first` codes; at the end, add the pieces to `pieces`."""
         decoder = self._decoder
@@ -155,7 +153,7 @@ class SpeechEngine:
         codes: list[list[np.ndarray]] = [[] for _ in jobs]
         latents: list[list[np.ndarray]] = [[] for _ in jobs]
         counts, stopped = [0] * len(jobs), [False] * len(jobs)
-        vectors = np.stack([job.voice.conditioning for job in jobs])
+        vectors = [job.voice.conditioning for job in jobs]
         texts, keys = [job.tokens for job in jobs], _piece_keys(settings.seed, [job.number for job in jobs])
         for parts in generate_in_parts(
             self._network.gpt, vectors, texts, settings.sampling, keys, max_codes=settings.max_codes, first=first

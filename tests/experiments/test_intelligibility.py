@@ -7,7 +7,7 @@ import pytest
 import tyro
 
 import jaxvoice
-from experiments import text_to_speech, voice_conversion, xtts_gpt
+from experiments import text_to_speech, voice_conversion, xtts_corpus, xtts_decoder, xtts_gpt
 from experiments.benchmarks import intelligibility as benchmark
 from jaxvoice.data import Audio, write_wav
 from jaxvoice.data.demo import SPEAKER_VOICES, VOICES, compose_sentences
@@ -33,8 +33,9 @@ def test_new_sentences_are_in_no_demo_corpus(monkeypatch):
     count = voice_conversion.DEMO_SENTENCES * len(SPEAKER_VOICES)
     of_many = compose_sentences(count, seed=voice_conversion.DEMO_SEED)
     assert set(trained) == {*of_one, *of_many} and not set(trained) & set(new)
-    of_xtts = compose_sentences(xtts_gpt.DEMO_SENTENCES * len(SPEAKER_VOICES), seed=xtts_gpt.DEMO_SEED)
-    assert not set(of_xtts) & set(new)
+    for experiment in (xtts_gpt, xtts_decoder):
+        count = experiment.DEMO_SENTENCES * len(xtts_corpus.DEMO_VOICES)
+        assert not set(compose_sentences(count, seed=experiment.DEMO_SEED)) & set(new)
     known = {word for text in trained for word in benchmark.words(text)}
     assert all(known >= set(benchmark.words(text)) for text in new)
 

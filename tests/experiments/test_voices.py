@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import voice_conversion
+from experiments import voice_conversion, xtts_corpus, xtts_decoder, xtts_gpt
 from experiments.benchmarks import voices as benchmark
 from jaxvoice.data.demo import SPEAKER_VOICES, compose_sentences
 
@@ -30,7 +30,8 @@ def test_sentences_are_compared_with_all_voices():
     assert (seen["identified %"], unseen["identified %"], seen["95 % interval"]) == (100, 50, "1.000 to 1.000")
 
 
-def test_new_sentences_are_not_those_of_the_demo_corpus(monkeypatch):
+@pytest.mark.parametrize("voices", [SPEAKER_VOICES, xtts_corpus.DEMO_VOICES])
+def test_new_sentences_are_not_those_of_the_demo_corpora(monkeypatch, voices):
     given = {}
 
     def make(folder, sentences, voices):
@@ -38,7 +39,10 @@ def test_new_sentences_are_not_those_of_the_demo_corpus(monkeypatch):
         return type("Corpus", (), {"utterances": ()})
 
     monkeypatch.setattr(benchmark, "make_demo_corpus", make)
-    assert benchmark.new_recordings(2) == {} and given["voices"] == SPEAKER_VOICES
+    assert benchmark.new_recordings(2, voices) == {} and given["voices"] == voices
+    assert len(given["sentences"]) == 2 * len(voices)
     count = voice_conversion.DEMO_SENTENCES * len(SPEAKER_VOICES)
-    assert len(given["sentences"]) == 2 * len(SPEAKER_VOICES)
     assert not set(given["sentences"]) & set(compose_sentences(count, seed=voice_conversion.DEMO_SEED))
+    for experiment in (xtts_gpt, xtts_decoder):
+        count = experiment.DEMO_SENTENCES * len(xtts_corpus.DEMO_VOICES)
+        assert not set(given["sentences"]) & set(compose_sentences(count, seed=experiment.DEMO_SEED))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments import xtts_decoder as experiment
+from experiments import xtts_decoder as experiment, xtts_source
 from jaxvoice.data import Corpus, Store, Utterance
 from jaxvoice.errors import CheckpointError, ConfigError, TextError
 from jaxvoice.models import speaker_encoder as speaker_encoders
@@ -69,7 +69,7 @@ def corpus(tmp_path_factory):
 
 def test_defaults_depend_on_the_preset_and_the_model(source, monkeypatch):
     tiny = experiment.parse([])
-    assert tiny.preset == "tiny" and tiny.training.decoder.upsample_initial_channel == 128
+    assert tiny.preset == "tiny" and tiny.training.decoder.upsample_initial_channel == 256
     assert tiny.training.decoder.hop_length == 256 and not tiny.training.decoder.conv_pre_weight_norm
     assert experiment.parse(["--preset", "full"]).training.generator_optimizer.learning_rate == 1e-4
     given = experiment.parse(["--preset", "full", "--model", str(source)])  # its decoder was not trained
@@ -99,7 +99,7 @@ def test_every_flag_has_a_description(capsys):
         (("--preset", "v2"), "--preset is 'v2'"),
         (("--max-seconds", "0"), "--max-seconds is 0"),
         (("--best-metric", "loss"), "--best-metric is 'loss'"),
-        (("--vectors-batch", "0"), "--vectors-batch is 0"),
+        (("--latents-batch", "0"), "--latents-batch is 0"),
     ],
 )
 def test_wrong_flags_are_errors(capsys, tmp_path, flags, text):
@@ -115,27 +115,27 @@ def test_models_without_dvae_or_vocabulary_are_errors(source, tmp_path):
             if path.name != missing:
                 (folder / path.name).symlink_to(path)
         with pytest.raises(CheckpointError, match=f"has no {missing}"):
-            experiment.load_source(experiment.Experiment(model=folder))
+            xtts_source.load_source(folder)
 
 
 def test_the_speaker_encoder_is_that_of_the_model_or_of_the_flag(source, encoder, tmp_path, monkeypatch):
-    found = experiment.load_source(experiment.Experiment(model=source))
-    given, new = experiment.with_encoder(found, experiment.Experiment(encoder=encoder), 0.0)
+    found = xtts_source.load_source(source)
+    given, new = xtts_source.with_encoder(found, experiment.Experiment(encoder=encoder), 0.0)
     assert new and given.config.decoder.cond_channels == 16 and given.config.speaker_encoder.level is None
     weights = given.network.hifigan_decoder.speaker_encoder.fc.weight
     np.testing.assert_array_equal(weights, random_encoder(ENCODER).fc.weight)
     # Without the flag, an encoder that was not trained is replaced by a small one.
     calls = []
-    monkeypatch.setattr(experiment, "train_small_encoder", lambda *args: calls.append(args) or encoder)
-    small, new = experiment.with_encoder(found, experiment.Experiment(), 3.0)
+    monkeypatch.setattr(xtts_source, "train_small_encoder", lambda *args: calls.append(args) or encoder)
+    small, new = xtts_source.with_encoder(found, experiment.Experiment(), 3.0)
     assert new and small.config == given.config and calls[0][1] == 3.0
     trained = replace(found, trained=True)
-    kept, new = experiment.with_encoder(trained, experiment.Experiment(), 0.0)
+    kept, new = xtts_source.with_encoder(trained, experiment.Experiment(), 0.0)
     assert kept is trained and not new and len(calls) == 1
     lstm = SpeakerEncoderConfig(LSTMConfig(hidden=4, layers=1, dim=12))
     speaker_encoders.FAMILY.save_network(tmp_path / "lstm", random_encoder(lstm), lstm)
     with pytest.raises(ConfigError, match=r"which XTTS cannot use: .*residual network"):
-        experiment.with_encoder(found, experiment.Experiment(encoder=tmp_path / "lstm"), 0.0)
+        xtts_source.with_encoder(found, experiment.Experiment(encoder=tmp_path / "lstm"), 0.0)
 
 
 def test_recordings_are_trained_on_or_held_out():
@@ -148,11 +148,15 @@ def test_recordings_are_trained_on_or_held_out():
 
 def test_texts_that_the_vocabulary_cannot_write_are_errors_or_replaced():
     tokenizer, utterance = Tokenizer(VOCABULARY), Utterance("a", Path("a.wav"), "two by two", language="en")
-    found = experiment.test_sentence(experiment.Experiment(text="one or five"), tokenizer, utterance)
+    found = experiment.test_sentence(experiment.Experiment(text="one or five"), tokenizer, [utterance])
     assert found == experiment.Sentence("one or five", "en", Path("a.wav"))
-    assert experiment.test_sentence(experiment.Experiment(), tokenizer, utterance).text == "two by two"
+    other = replace(utterance, id="b", text="Zoo", audio=Path("b.wav"))
+    found = experiment.test_sentence(experiment.Experiment(), tokenizer, [other, utterance])
+    assert found == experiment.Sentence("two by two", "en", Path("a.wav"))
+    with pytest.raises(TextError, match="None of the texts of 1 utterance"):
+        experiment.test_sentence(experiment.Experiment(), tokenizer, [other])
     with pytest.raises(TextError, match="cannot be read by this model"):
-        experiment.test_sentence(experiment.Experiment(text="Zoo"), tokenizer, utterance)
+        experiment.test_sentence(experiment.Experiment(text="Zoo"), tokenizer, [utterance])
 
 
 @pytest.mark.slow
@@ -163,7 +167,7 @@ def test_a_small_run_ends_with_a_complete_model(source, encoder, corpus, tmp_pat
     decoder = replace(given.training.decoder, **few)
     run = replace(
         given,
-        training=replace(given.training, decoder=decoder, speaker_steps=1),
+        training=replace(given.training, decoder=decoder, segment_frames=32, speaker_steps=1),
         loop=replace(given.loop, steps=3, log_every=1, minutes=None, tensorboard=False),
         data=corpus,
         model=source,
@@ -186,7 +190,7 @@ def test_a_small_run_ends_with_a_complete_model(source, encoder, corpus, tmp_pat
     assert (result.folder / "model" / "vocab.json").read_text() == VOCABULARY
     assert DVAE_FAMILY.load_network(result.folder / "model" / "dvae")[1] == CODEC
     # The vocabulary cannot write the usual sentence.
-    assert sentences == [experiment.Sentence("one by one", "en", corpus.with_name("0.wav"))]
+    assert sentences == [experiment.Sentence("five", "en", corpus.with_name("5.wav"))]
     spoken = experiment.speak(result, sentences[0])
     assert spoken is not None and soundfile.info(spoken).samplerate == 24000 and soundfile.info(spoken).frames > 0
     summary = experiment.summary(result, run, 1.0, sentences[0], spoken)

@@ -224,5 +224,5 @@ FAMILY = Family(
     example_inputs=_example_inputs,
     pipeline="jaxvoice.pipelines:SpeakerEncoder",
     layouts=(CoquiLayout(), ResemblyzerLayout()),
-    fewest_steps=200,
+    fewest_steps=50,
 )

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
         training_targets as training_targets,
     )
     from jaxvoice.models.xtts.inference import (
-        FIRST_STEPS as FIRST_STEPS,
-        STEPS as STEPS,
+        CODES_PER_CALL as CODES_PER_CALL,
+        FIRST_CODES as FIRST_CODES,
         NewCodes as NewCodes,
         generate_in_parts as generate_in_parts,
     )
@@ -120,7 +120,7 @@ __getattr__, __dir__ = lazy_imports(
             "masked_cross_entropy",
             "training_targets",
         ),
-        "inference": ("FIRST_STEPS", "STEPS", "NewCodes", "generate_in_parts"),
+        "inference": ("FIRST_CODES", "CODES_PER_CALL", "NewCodes", "generate_in_parts"),
         "network": ("XTTS",),
         "precision": ("BytesPerCode", "bytes_per_code", "with_precision"),
         "references": ("condition_on_parts", "reference_parts", "speaker_audio"),

@@ -1,4 +1,4 @@
-"""The columns of a store that the decoder of XTTS is trained on: crops of interpolated vectors, and their audio."""
+"""The columns of a store that the decoder of XTTS is trained on: crops of interpolated latents, and their audio."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -21,7 +21,7 @@ def interpolated_slice(
     """The frames `start` to `stop`, exclusive, of `latents`, interpolated by each of `scales` in turn.
 
     The values equal those of the interpolation of the whole utterance: the positions of a crop are those in the
-    utterance. Only the vectors that these frames depend on are read.
+    utterance. Only the latents that these frames depend on are read.
     """
     *before, last = scales
     lengths = [latents.shape[-1]]
@@ -35,7 +35,7 @@ def interpolated_slice(
 
 
 class InterpolatedRow:
-    """The interpolated vectors of an utterance, `(channels, frames)`, of which only slices in time are computed."""
+    """The interpolated latents of an utterance, `(channels, frames)`, of which only slices in time are computed."""
 
     def __init__(self, latents: _Latents, scales: Sequence[Fraction]):
         self._latents, self._scales = latents, tuple(scales)
@@ -54,9 +54,9 @@ class InterpolatedRow:
 
 
 class InterpolatedColumn(Sequence):
-    """The column of interpolated vectors of a store, for samplers of crops.
+    """The column of interpolated latents of a store, for samplers of crops.
 
-    **Arguments:** `latents`, the column of vectors; `scales`, those of `HiFiDecoder.scales`.
+    **Arguments:** `latents`, the column of `compute_latents`; `scales`, those of `HiFiDecoder.scales`.
     """
 
     def __init__(self, latents: Column, scales: Sequence[Fraction]):
@@ -85,9 +85,9 @@ def training_store(
     scales: Sequence[Fraction],
     hop_length: int,
 ) -> Store:
-    """`store` with the columns `features`, the interpolated vectors, and `speaker`.
+    """`store` with the columns `features`, the interpolated latents, and `speaker`.
 
-    Recordings that end before their vectors are padded with zeros, so that the decoder learns that the end is silent.
+    Recordings that end before their latents are padded with zeros, so that the decoder learns that the end is silent.
 
     **Arguments:** `store`, recordings at `config.output_rate`; `latents` and `speaker`, the columns of
     `compute_latents` for them; `scales`, those of `HiFiDecoder.scales`; `hop_length`, that of the decoder.

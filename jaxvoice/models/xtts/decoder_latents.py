@@ -1,7 +1,7 @@
-"""The vectors that the decoder of XTTS is trained on, computed from recordings and their texts.
+"""The latents that the decoder of XTTS is trained on, computed from recordings and their texts.
 
 The codes of a recording are those of the DVAE. The language model reads these codes, the text and a reference (teacher
-forcing); the decoder is trained on its vectors: one for each code, and one for the stop, as generation returns them.
+forcing); the decoder is trained on its latents: one for each code, and one for the stop, as generation returns them.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ from jaxvoice.models.xtts_dvae.network import DVAE
 from jaxvoice.weights.array_names import identity_of
 
 Reference = Literal["other", "same"]
-_VERSION, _STREAM = 2, 91  # of the stored vectors; of random numbers
+_VERSION, _STREAM = 2, 91  # of the stored latents; of random numbers
 _CODE_MULTIPLE, _TOKEN_MULTIPLE = 16, 16
 
 
 @dataclass(frozen=True)
 class LatentsConfig:
-    """How the vectors of recordings are computed.
+    """How the latents of recordings are computed.
 
     **Raises:** `ConfigError` for values of the wrong type or range.
     """
@@ -275,14 +275,14 @@ def _latents(
     text: Int[Array, "batch tokens"],
     text_count: Int[Array, " batch"],
 ) -> tuple[Int32[Array, "batch codes"], Float[Array, "batch codes+1 channels"]]:
-    """The codes of recordings of which the first `length` samples are valid, and the vectors for them and for the stop.
+    """The codes of recordings of which the first `length` samples are valid, and the latents for them and for the stop.
 
-    The vector of the stop follows that of the last valid code.
+    The latent of the stop follows that of the last valid code.
     """
     mel_config = dvae.config.mel
     mel = normalized_log_mel(audio, network.mel_stats, mel_config, length=length)
     codes = dvae.encode(mel, length=length // mel_config.hop_length + 1)
-    # The last code is that of the stop, which no vector depends on.
+    # The last code is that of the stop, which no latent depends on.
     followed = jnp.pad(codes, ((0, 0), (0, 1)))
     latents = network.gpt.latents(conditioning, text, followed, text_count=text_count)
     return codes, latents

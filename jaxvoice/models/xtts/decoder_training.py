@@ -1,4 +1,4 @@
-"""The `Task` that trains the decoder of XTTS on vectors of the language model."""
+"""The `Task` that trains the decoder of XTTS on latents of the language model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,7 +101,7 @@ class DecoderTrainingConfig:
     speaker_steps: int = 0
     """Steps at the start without the speaker consistency loss."""
     latents_identity: str | None = None
-    """Identity of the models that computed the vectors, which a run stores, so that it is not resumed with others; None
+    """Identity of the models that computed the latents, which a run stores, so that it is not resumed with others; None
     allows any."""
 
     def __post_init__(self) -> None:
@@ -143,7 +143,7 @@ class DecoderTask(Task):
     """The training task of the decoder of XTTS, for `jaxvoice.training.loop.fit`.
 
     Batches are those of `training_sampler` for a store of `training_store`. The language model is not part of the
-    training: its vectors are columns of the store. The speaker encoder is frozen.
+    training: its latents are columns of the store. The speaker encoder is frozen.
 
     **Arguments:**
 

@@ -1,4 +1,4 @@
-"""The validation of the decoder of XTTS: vectors of held-out recordings as speech."""
+"""The validation of the decoder of XTTS: latents of held-out recordings as speech."""
 
 from types import MappingProxyType
 
@@ -74,7 +74,7 @@ class DecoderValidation:
         return ValidationResult(dict(zip(METRICS, values, strict=True)), samples)
 
     def _recording(self, row: int) -> tuple[Float32[np.ndarray, " samples"], int]:
-        """The part of a recording for which there are vectors, and its number of frames."""
+        """The part of a recording for which there are latents, and its number of frames."""
         audio = self._store.waveform(row)
         frames = min(len(audio) // self._hop, self._store["features"][row].shape[-1])
         return audio[: frames * self._hop], frames

@@ -48,6 +48,7 @@ def begin(
     sampling: SamplingConfig | SamplingValues,
     *,
     text_count: Int[Array, "*batch"] | int | None = None,
+    conditioning_count: Int[Array, "*batch"] | int | None = None,
     max_codes: int | None = None,
     positions: int | None = None,
 ) -> GenerationState:
@@ -55,9 +56,10 @@ def begin(
 
     **Arguments:**
 
-    - `conditioning`: the vectors of references, of `GPT.condition`.
+    - `conditioning`: the vectors of references, of `GPT.condition`, and then any padding.
     - `text`: tokens with start and stop, and then any padding.
     - `text_count`: the tokens of each text with start and stop, by default all.
+    - `conditioning_count`: the vectors of each reference, by default all.
     - `max_codes`: the most codes of a text, with the stop; by default and at most `config.max_new_codes`.
     - `positions`: the room of the cache, by default for `max_codes`; `resized` changes it later.
 
@@ -69,7 +71,7 @@ def begin(
         raise ConfigError(f"max_codes is {most}; it should be between 1 and {config.max_new_codes}.")
     prefix, batch = conditioning.shape[-2] + text.shape[-1], text.shape[:-1]
     room = prefix + most + 1 if positions is None else positions
-    step = gpt.start(conditioning, text, text_count=text_count, positions=room)
+    step = gpt.start(conditioning, text, text_count=text_count, conditioning_count=conditioning_count, positions=room)
     seen = initial_seen(batch, config.audio_ids, config.start_audio, sampling)
     return GenerationState(step, jnp.int32(0), jnp.int32(prefix + 1), seen, jnp.zeros(batch, bool))
 

@@ -1,5 +1,6 @@
 """The language model of XTTS: a reference, text and audio codes to the next code."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -156,11 +157,13 @@ class GPT(Module):
         text: Int[Array, "*batch tokens"],
         *,
         text_count: Int[Array, "*batch"] | int | None = None,
+        conditioning_count: Int[Array, "*batch"] | int | None = None,
         positions: int,
     ) -> Step:
         """The state before the first code, whose cache has room for `positions` positions.
 
-        **Arguments:** `text` as in the call; `text_count`, the tokens of each text with start and stop, by default all.
+        **Arguments:** `text` as in the call; `text_count`, the tokens of each text with start and stop, and
+        `conditioning_count`, the vectors of each reference, by default all.
 
         **Raises:** `ShapeError` as the call, or if there is no room for text and reference.
         """
@@ -172,9 +175,8 @@ class GPT(Module):
             raise ShapeError(
                 f"positions is {positions}; it should be above {inputs.shape[-2] - 1}, those of the prefix."
             )
-        mask = self._key_mask(conditioning, text, text_count)
-        if mask is not None:
-            mask = jnp.concatenate([mask, jnp.ones((*text.shape[:-1], 1), bool)], axis=-1)
+        sizes = conditioning.shape[-2], text.shape[-1], 1
+        mask = _key_mask(sizes, (conditioning_count, text_count, None), text.shape[:-1])
         cache = self.gpt.init_cache(inputs.shape[:-2], positions, dtype=dtype)
         y, cache = self.gpt.extend(inputs, cache, 0, mask=mask)
         return self._step(y[..., -1, :], cache)
@@ -212,14 +214,6 @@ class GPT(Module):
     def _embed_text(self, text: Int[Array, "*batch tokens"]) -> Float[Array, "*batch tokens channels"]:
         return _with_positions(self.text_embedding(text), self.text_pos_embedding, "text tokens")
 
-    def _key_mask(
-        self, conditioning: Array, text: Array, count: Int[Array, "*batch"] | int | None
-    ) -> Bool[Array, "*batch positions"] | None:
-        if count is None:
-            return None
-        ones = jnp.ones(conditioning.shape[:-1], bool)
-        return jnp.concatenate([ones, length_mask(count, text.shape[-1], batch=text.shape[:-1])], axis=-1)
-
     def _hidden(
         self,
         conditioning: Float[Array, "*batch vectors channels"],
@@ -233,16 +227,25 @@ class GPT(Module):
         audio = _with_positions(self.mel_embedding(codes), self.mel_pos_embedding, "codes")
         dtype = conditioning.dtype
         parts = [conditioning, self._embed_text(text).astype(dtype), audio.astype(dtype)]
-        mask = None
-        if any(count is not None for count in counts):
-            sizes = (conditioning.shape[-2], text.shape[-1], codes.shape[-1])
-            masks = [
-                length_mask(size if count is None else count, size, batch=text.shape[:-1])
-                for count, size in zip(counts, sizes, strict=True)
-            ]
-            mask = jnp.concatenate(masks, axis=-1)
+        mask = _key_mask((conditioning.shape[-2], text.shape[-1], codes.shape[-1]), counts, text.shape[:-1])
         vectors = self.gpt(jnp.concatenate(parts, axis=-2), mask=mask, inference=inference, key=key)
         return vectors, (conditioning.shape[-2], text.shape[-1])
+
+
+def _key_mask(
+    sizes: Sequence[int], counts: Sequence[Int[Array, "*batch"] | int | None], batch: tuple[int, ...]
+) -> Bool[Array, "*batch positions"] | None:
+    """The positions that are attended to, the first ones of each part of the input; `None` if these are all.
+
+    A part of `sizes` positions has the valid ones `counts`, by default all.
+    """
+    if all(count is None for count in counts):
+        return None
+    masks = [
+        length_mask(size if count is None else count, size, batch=batch)
+        for size, count in zip(sizes, counts, strict=True)
+    ]
+    return jnp.concatenate(masks, axis=-1)
 
 
 def _with_positions(

@@ -57,7 +57,7 @@ def gpt_optimizer() -> OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class GPTTrainingConfig:
     """The training of the language model; the defaults are those of the fine-tuning of the release, except that its
     mistakes in masking are corrected (`masking`).
 
@@ -145,7 +145,7 @@ class GPTTask(Task):
 
     def __init__(
         self,
-        config: TrainingConfig,
+        config: GPTTrainingConfig,
         *,
         steps_per_epoch: int,
         codec: CodecNetwork,

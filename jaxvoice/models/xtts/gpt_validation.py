@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 from jaxvoice.data.batches import ColumnBatch
 from jaxvoice.data.buckets import column_batches_in_order
 from jaxvoice.data.store import Store
-from jaxvoice.models.xtts.columns import COLUMNS, FIXED, batch_shapes
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.gpt import GPT
+from jaxvoice.models.xtts.gpt_columns import COLUMNS, FIXED, batch_shapes
 from jaxvoice.models.xtts.gpt_objective import MaskingConfig, Sums, Totals, losses, step_inputs, totals
 from jaxvoice.models.xtts_dvae.codec import CodecNetwork
 from jaxvoice.training.provenance import describe_held_out

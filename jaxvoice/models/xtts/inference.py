@@ -15,13 +15,14 @@ from jaxvoice.models.xtts.generation import Codes, GenerationState, advance, beg
 from jaxvoice.models.xtts.gpt import GPT
 from jaxvoice.models.xtts.sampling import SamplingValues, sampling_values
 
-STEPS = 20
+CODES_PER_CALL = 20
 """Codes of a text that a call of the compiled program computes, 0.93 s of speech."""
-FIRST_STEPS = 8
+FIRST_CODES = 8
 """Codes of the first call for a stream, the fewest with audio that the decoder can return at once."""
 _TEXTS = (64, 128, 256)  # lengths to which texts are padded, besides the longest
 _CACHE = 256  # the cache has a multiple of this number of positions
 _FIRST = 260  # codes for which it has room at first, 12 s of speech
+_VECTORS = 256  # a reference without a perceiver is padded to a multiple of this number of vectors, 12 s
 
 
 class NewCodes(NamedTuple):
@@ -37,22 +38,24 @@ class NewCodes(NamedTuple):
 
 def generate_in_parts(
     gpt: GPT,
-    conditioning: Float[np.ndarray, "texts vectors channels"],
+    conditioning: Sequence[Float[np.ndarray, "vectors channels"]],
     texts: Sequence[Sequence[int]],
     sampling: SamplingConfig,
     keys: PRNGKeyArray,
     *,
     max_codes: int | None = None,
-    first: int = STEPS,
+    first: int = CODES_PER_CALL,
 ) -> Iterator[list[NewCodes]]:
     """Yield the next codes of each text, until all of them have ended.
 
     The codes of a text do not depend on the others. Texts are padded to a few lengths, and their number to a power of
-    two, so that few programs are compiled: one for the text, and one for `STEPS` codes.
+    two, so that few programs are compiled: one for the text, and one for `CODES_PER_CALL` codes. The vectors of
+    references of a model without a perceiver, one for each frame, are padded to multiples of 256.
 
-    **Arguments:** `conditioning`, the vectors of the reference of each text; `texts`, their tokens without start and
+    **Arguments:** `conditioning`, the vectors of the reference of each text, of equal numbers for a model with a
+    perceiver; `texts`, their tokens without start and
     stop; `keys`, one for each text; `max_codes`, the most codes of a text, by default and at most
-    `config.max_new_codes`; `first`, the codes of the first call, such as `FIRST_STEPS`, which is another program.
+    `config.max_new_codes`; `first`, the codes of the first call, such as `FIRST_CODES`, which is another program.
 
     **Raises:** `CheckpointError` if the model returns NaN or infinity.
     """
@@ -64,12 +67,13 @@ def generate_in_parts(
     for row, text in zip(padded, texts, strict=False):
         row[: len(text) + 1] = [config.start_text, *text]
     counts = np.array([len(text) + 2 for text in texts] + [2] * (size - rows), np.int32)
-    vectors = np.concatenate([conditioning, np.repeat(conditioning[-1:], size - rows, axis=0)])
+    vectors, vector_counts = _stacked(gpt, [*conditioning, *[conditioning[-1]] * (size - rows)])
     all_keys = keys[np.minimum(np.arange(size), rows - 1)]
     before = vectors.shape[1] + width + 1
-    values, room = sampling_values(sampling), first + max(0, -(-(most - first) // STEPS)) * STEPS
+    values, room = sampling_values(sampling), first + max(0, -(-(most - first) // CODES_PER_CALL)) * CODES_PER_CALL
     positions = _cache_size(before + min(_FIRST, room))
-    vectors, padded, counts, unused = map(jnp.asarray, (vectors, padded, counts, np.arange(size) >= rows))
+    padded, counts, unused = map(jnp.asarray, (padded, counts, np.arange(size) >= rows))
+    vectors = jax.tree.map(jnp.asarray, (vectors, vector_counts))
     state = _begin(gpt, vectors, padded, counts, unused, values, positions)
     ended = np.zeros(rows, bool)
     done, steps = 0, first
@@ -88,7 +92,19 @@ def generate_in_parts(
         yield parts
         if ended.all():
             return
-        done, steps = done + steps, STEPS
+        done, steps = done + steps, CODES_PER_CALL
+
+
+def _stacked(
+    gpt: GPT, conditioning: Sequence[Float[np.ndarray, "vectors channels"]]
+) -> tuple[Float[np.ndarray, "texts vectors channels"], Int32[np.ndarray, " texts"] | None]:
+    """The vectors of references in one array, and their numbers if they are padded."""
+    if gpt.conditioning_perceiver is not None:
+        return np.stack(conditioning), None
+    counts = [len(one) for one in conditioning]
+    size = -(-max(counts) // _VECTORS) * _VECTORS
+    padded = [np.pad(one, ((0, size - len(one)), (0, 0))) for one in conditioning]
+    return np.stack(padded), np.array(counts, np.int32)
 
 
 def text_widths(gpt: GPT) -> list[int]:
@@ -112,15 +128,23 @@ def _new_codes(found: Codes, row: int, most: int, ended: bool) -> NewCodes:
 @eqx.filter_jit
 def _begin(
     gpt: GPT,
-    conditioning: Float[Array, "texts vectors channels"],
+    conditioning: tuple[Float[Array, "texts vectors channels"], Int[Array, " texts"] | None],
     texts: Int[Array, "texts tokens"],
     counts: Int[Array, " texts"],
     finished: Bool[Array, " texts"],
     sampling: SamplingValues,
     positions: int,
 ) -> GenerationState:
-    vectors = jnp.asarray(conditioning, jnp.float32)
-    state = begin(gpt, vectors, texts, sampling, text_count=counts, positions=positions)
+    vectors, count = conditioning
+    state = begin(
+        gpt,
+        jnp.asarray(vectors, jnp.float32),
+        texts,
+        sampling,
+        text_count=counts,
+        conditioning_count=count,
+        positions=positions,
+    )
     return state._replace(finished=finished)
 
 

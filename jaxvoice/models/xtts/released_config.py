@@ -34,7 +34,7 @@ _HEAD_CHANNELS = 64  # of the perceiver, in coqui's code
 
 
 @dataclass(frozen=True)
-class Found:
+class ReleasedConfig:
     """The configuration of a network in a checkpoint, with assumptions."""
 
     config: XTTSConfig
@@ -58,7 +58,7 @@ def find_config(
     table_name: str,
     vocabulary: Vocabulary,
     dvae: DVAEConfig | None,
-) -> Found:
+) -> ReleasedConfig:
     """The configuration of the XTTS below `prefix`.
 
     Sizes are those of the tensors. Other settings are those of `table`, the configuration `table_name`, of the
@@ -69,7 +69,7 @@ def find_config(
     """
     if table is not None and is_ours(table):
         config = from_dict(XTTSConfig, migrate("model folder", table, table_name).table.get("config", {}), table_name)
-        return Found(config, ())
+        return ReleasedConfig(config, ())
     if table is not None and not is_coqui(table):
         raise ConfigError(
             f"{table_name} is not a configuration of XTTS: model should be {NAME!r}, with the settings model_args. "
@@ -94,7 +94,7 @@ def _read(
     vocabulary: Vocabulary,
     dvae: DVAEConfig | None,
     where: str,
-) -> Found:
+) -> ReleasedConfig:
     args, assumed = settings.optional_table("model_args"), []
     gpt, guessed = _gpt(shapes, args, vocabulary, where)
     release = PRESETS["v2" if gpt.conditioning.latents else "v1_1"]
@@ -146,7 +146,7 @@ def _read(
         languages=_languages(settings, release.languages),
         speaker_encoder=encoder,
     )
-    return Found(config, tuple(assumed))
+    return ReleasedConfig(config, tuple(assumed))
 
 
 def _size(shapes: Shapes, name: str, axis: int, rank: int, where: str) -> int:

@@ -15,8 +15,8 @@ from jax import numpy as jnp
 from jaxvoice.data import Corpus, Loader, Store, Utterance
 from jaxvoice.errors import ConfigError, DataError, TextError
 from jaxvoice.models.xtts import FAMILY, FRAMES_MEL, GPT
-from jaxvoice.models.xtts.columns import training_columns, training_sampler
 from jaxvoice.models.xtts.gpt import training_targets
+from jaxvoice.models.xtts.gpt_columns import training_columns, training_sampler
 from jaxvoice.models.xtts.gpt_objective import (
     RELEASED_MASKING,
     MaskingConfig,
@@ -28,7 +28,7 @@ from jaxvoice.models.xtts.gpt_objective import (
     step_inputs,
     totals,
 )
-from jaxvoice.models.xtts.gpt_training import GPTTask, TrainingConfig
+from jaxvoice.models.xtts.gpt_training import GPTTask, GPTTrainingConfig
 from jaxvoice.models.xtts.gpt_validation import GPTValidation
 from jaxvoice.models.xtts_dvae import FAMILY as DVAE_FAMILY, CodecNetwork
 from jaxvoice.nn import length_mask
@@ -46,7 +46,7 @@ from tests.reference import golden
 
 MODEL = replace(SMALL, gpt=replace(SMALL.gpt, layers=1, dropout=0.0))
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, b1=0.9, b2=0.96, weight_decay_on="kernels", schedule="constant")
-CONFIG = TrainingConfig(MODEL, OPTIMIZER, text_weight=0.5, reference_seconds=(0.2, 0.3))
+CONFIG = GPTTrainingConfig(MODEL, OPTIMIZER, text_weight=0.5, reference_seconds=(0.2, 0.3))
 STOP = MODEL.gpt.stop_audio
 
 
@@ -293,7 +293,7 @@ def test_dvae_of_another_size_raises():
     with pytest.raises(ConfigError, match=r"it should be model\.dvae"):
         task(replace(CONFIG, model=other))
     with pytest.raises(ConfigError, match="reference_seconds"):
-        TrainingConfig(MODEL, reference_seconds=(2.0, 1.0))
+        GPTTrainingConfig(MODEL, reference_seconds=(2.0, 1.0))
 
 
 WIDE = replace(MODEL.gpt, channels=64, conditioning=replace(MODEL.gpt.conditioning, norm_groups=8))
