@@ -23,14 +23,22 @@ from jaxvoice.models.gaussian_tts import (
     GaussianTTSConfig,
 )
 from jaxvoice.models.hifivc import FAMILY as HIFIVC
+from jaxvoice.models.xtts_dvae import FAMILY as XTTS_DVAE, CodecNetwork
 from jaxvoice.text.phonemes import ALIGNED
 from tests.models.gaussian_tts.small import save_model
-from tests.models.hifivc.small import SMALL, random_network
+from tests.models.hifivc.small import SMALL, random_network as random_converter
+from tests.models.xtts_dvae.small import SMALL as DVAE
+from tests.pipelines.small_xtts import write_small_xtts
+from tests.random_networks import random_network
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-STORED = ROOT / "docs" / "notebooks" / "voice_conversion.ipynb"
-"""Its outputs are stored, because its model is trained for a quarter of an hour."""
+STORED = {
+    ROOT / "docs" / "notebooks" / "voice_conversion.ipynb": 3,
+    ROOT / "docs" / "notebooks" / "xtts.ipynb": 4,
+}
+"""Notebooks whose outputs are stored, because their models are trained for a quarter of an hour or longer, and the
+numbers of their pictures."""
 
 # A separate process isolates the warnings and the event loop of Jupyter. The kernel runs this Python, even if another
 # kernel named python3 is installed.
@@ -56,23 +64,27 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 def test_notebooks_contain_no_outputs():
     assert [path.name for path in NOTEBOOKS] == [
         *("archive.ipynb", "frozen_encoder.ipynb", "hifigan_bending.ipynb", "rave.ipynb", "rave_dissection.ipynb"),
-        *("tts.ipynb", "vits.ipynb", "vocoder.ipynb", STORED.name),
+        *("tts.ipynb", "vits.ipynb", "vocoder.ipynb", *(path.name for path in STORED)),
     ]
     for path in NOTEBOOKS:
-        if path != STORED:
+        if path not in STORED:
             assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code_cells(path))
 
 
-def test_stored_outputs_are_complete_and_small():
-    cells = code_cells(STORED)
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_outputs_are_complete_and_small(path: Path):
+    cells = code_cells(path)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert all(output["output_type"] != "error" and output.get("name") != "stderr" for output in outputs)
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
-    assert STORED.stat().st_size < 700_000
-    # The documentation shows these outputs, and does not run the notebook.
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == STORED[path]
+    assert path.stat().st_size < 700_000
+
+
+def test_the_documentation_shows_stored_outputs():
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert re.search(rf'^ +execute_ignore: \["{STORED.name}", ', settings, flags=re.MULTILINE)
+    names = ", ".join(f'"{path.name}"' for path in STORED)
+    assert re.search(rf"^ +execute_ignore: \[{names}, ", settings, flags=re.MULTILINE)
 
 
 def executed(
@@ -88,7 +100,7 @@ def executed(
         content = content.replace(before, after)
     (folder / name).write_text(content, encoding="utf-8")
     models = ("JAXVOICE_MODEL", "JAXVOICE_SPEECH", "JAXVOICE_CONVERTER", "JAXVOICE_RAVE")
-    models += ("JAXVOICE_VITS", "JAXVOICE_RECORDINGS")
+    models += ("JAXVOICE_VITS", "JAXVOICE_RECORDINGS", "JAXVOICE_XTTS")
     environment = {name: value for name, value in os.environ.items() if name not in models} | variables
     environment["JAX_PLATFORMS"] = "cpu"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -265,13 +277,26 @@ def test_tts_notebook_runs(tmp_path: Path):
 
 def test_voice_conversion_notebook_runs(tmp_path: Path):
     config = replace(SMALL, pitch=PitchConfig(tracker="autocorrelation"))
-    HIFIVC.save_network(tmp_path / "model", random_network(config), config)
-    streams, shown = executed(STORED.name, tmp_path, JAXVOICE_CONVERTER=str(tmp_path / "model"))
+    HIFIVC.save_network(tmp_path / "model", random_converter(config), config)
+    streams, shown = executed("voice_conversion.ipynb", tmp_path, JAXVOICE_CONVERTER=str(tmp_path / "model"))
     assert "annie, antonio" in streams["stdout"] and "Voice(2 recordings, " in streams["stdout"]
     medians = dict(re.findall(r"^(\S.*?) +median +(\d+) Hz", streams["stdout"], flags=re.MULTILINE))
     assert list(medians) == ["source", "pitch match", "pitch keep", "pitch 5"] and int(medians["source"]) > 60
     assert pictures(shown) == 3  # mels, F0, speaker vectors
     assert players(shown) == 3
+
+
+@pytest.mark.slow
+def test_xtts_notebook_runs(tmp_path: Path):
+    write_small_xtts(tmp_path / "model")
+    XTTS_DVAE.save_network(tmp_path / "model" / "dvae", random_network(CodecNetwork, DVAE), DVAE)
+    streams, shown = executed("xtts.ipynb", tmp_path, JAXVOICE_XTTS=str(tmp_path / "model"))
+    assert "vectors for the language model (3, 16) and for the decoder (12,)" in streams["stdout"]
+    sizes = re.findall(r"^(reference|text|codes so far) +(\d+) positions", streams["stdout"], flags=re.MULTILINE)
+    assert dict(sizes)["reference"] == "3" and len(sizes) == 3
+    assert "same length: True" in streams["stdout"] and "equal within 1e-4: True" in streams["stdout"]
+    assert pictures(shown) == 4  # attention of the perceiver and of codes, mels, latents
+    assert players(shown) == 6
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
