@@ -14,6 +14,9 @@ Without `--init-from`, a new model is trained on the codes of the DVAE of `--dva
 ten minutes. Without `--data`, espeak-ng (extra `demo`) synthesises sentences in seven voices. The decoder of a new
 model has random weights, so it cannot speak until the decoder is trained, too. The same command resumes a run that was
 stopped. The minutes count from the start of the command.
+
+Results: 593 steps in nine minutes on two cores predict 28 % of the codes of held-out recordings. Speech from the text
+alone is not intelligible yet. All measurements are in docs/results.md.
 """
 
 import hashlib

@@ -129,7 +129,7 @@ def generation_of(options: Options, config: XTTSConfig, network: Any) -> Callabl
     texts = [text[0, 1:-1].tolist()]
 
     def generate(count: int, **first: int) -> Any:
-        return generate_in_parts(network, conditioning, texts, sampling, keys, max_codes=count, **first)
+        return generate_in_parts(network, list(conditioning), texts, sampling, keys, max_codes=count, **first)
 
     return generate
 

@@ -114,7 +114,7 @@ class SpeechEngine:
         for width in text_widths(gpt):
             texts = [[0] * (width - 2)] * rows
             for first in (FIRST_CODES, CODES_PER_CALL) if rows == 1 else (CODES_PER_CALL,):
-                next(generate_in_parts(gpt, vectors, texts, config.sampling, keys, first=first))
+                next(generate_in_parts(gpt, list(vectors), texts, config.sampling, keys, first=first))
         stream = DecoderStream(self._decoder, np.zeros(config.speaker_encoder.dim, np.float32))
         # More than a block of each length.
         stream.push(np.zeros((_WARM_UP, config.gpt.channels), np.float32))

@@ -160,7 +160,7 @@ def test_texts_that_the_vocabulary_cannot_write_are_errors_or_replaced():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The reference is 0.68 s long")
+@pytest.mark.filterwarnings("ignore:The reference is 0.79 s long")
 def test_a_small_run_ends_with_a_complete_model(source, encoder, corpus, tmp_path, capsys, own_cache):
     given = experiment.default_experiment("tiny")
     few = {"upsample_initial_channel": 16, "resblock_kernel_sizes": (3,), "resblock_dilation_sizes": ((1,),)}
