@@ -175,7 +175,7 @@ def small_decoder_sizes() -> dict[str, Any]:
     """The sizes of the decoder of the preset `tiny`: those of the small vocoder with one more stage.
 
     The vector of a code is computed before the code is known, which only the next vector contains, 4.4 frames later.
-    The first stage, of twice the frame rate, reads that far.
+    With a first stage of twice the frame rate, it reads 10 frames before and after a frame instead of 5.
     """
     small = vocoder_preset("tiny").generator
     sizes = {name: getattr(small, name) for name in ("resblock", "resblock_kernel_sizes", "resblock_dilation_sizes")}
