@@ -114,6 +114,17 @@ class Store:
         }
         return replace(self, corpus=corpus, columns=columns)
 
+    def usable(self, indices: Sequence[int], rejected: Sequence[RejectedUtterance]) -> "Store":
+        """The store of the utterances `indices`, whose `rejected` are all others, each with a reason.
+
+        **Raises:** `DataError`, with a table of the reasons, if `indices` is empty.
+        """
+        if not indices:
+            reasons = report_table((), rejected, self.corpus.root)
+            raise DataError(f"None of the {len(self)} utterance(s) of {self.corpus.root} can be used:\n{reasons}")
+        kept = self.subset(indices)
+        return replace(kept, corpus=replace(kept.corpus, rejected=tuple(rejected)))
+
     @property
     def frames(self) -> int:
         """Total number of mel frames."""

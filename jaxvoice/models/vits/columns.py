@@ -1,7 +1,6 @@
 """The columns of a store that VITS is trained with: tokens, speakers and languages; and their sampler."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -9,7 +8,7 @@ from jaxtyping import Float32, Int32
 from jaxvoice.config import suggest_names
 from jaxvoice.data.buckets import choose_shapes
 from jaxvoice.data.store import Column, Store
-from jaxvoice.data.utterances import RejectedUtterance, report_table
+from jaxvoice.data.utterances import RejectedUtterance
 from jaxvoice.data.weighted_buckets import Attribute, WeightedBuckets
 from jaxvoice.errors import ConfigError, DataError, TextError
 from jaxvoice.models.vits.config import VITSConfig
@@ -78,14 +77,10 @@ def training_columns(
             continue
         kept.append(row)
         tokens.append(np.array(ids, np.int32))
-    if not kept:
-        reasons = report_table((), rejected, store.corpus.root)
-        raise DataError(f"None of the {len(store)} utterance(s) of {store.corpus.root} can be used:\n{reasons}")
+    usable = store.usable(kept, rejected)
     columns: dict[str, Column] = {"tokens": tokens}
     if languages is not None:
         columns["language"] = languages[kept]
-    usable = store.subset(kept)
-    usable = replace(usable, corpus=replace(usable.corpus, rejected=tuple(rejected)))
     if table is not None:
         columns["speaker"] = table[kept]
     elif callable(given):

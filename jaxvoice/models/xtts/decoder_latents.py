@@ -7,7 +7,7 @@ forcing); the decoder is trained on its latents: one for each code, and one for 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,8 +22,8 @@ from jaxvoice.data.buckets import choose_shapes, smallest_bucket
 from jaxvoice.data.features import computed_columns
 from jaxvoice.data.samplers import uniform
 from jaxvoice.data.store import Column, Store
-from jaxvoice.data.utterances import Corpus, RejectedUtterance, report_table
-from jaxvoice.errors import ConfigError, DataError, TextError
+from jaxvoice.data.utterances import Corpus, RejectedUtterance
+from jaxvoice.errors import ConfigError, TextError
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.network import XTTS
 from jaxvoice.models.xtts.references import SHORTEST_PART, speaker_audio
@@ -95,12 +95,7 @@ def usable_utterances(store: Store, encode: Callable[[str, str], Sequence[int]],
             continue
         kept.append(row)
         ids.append(np.array([config.gpt.start_text, *text, config.gpt.stop_text], np.int32))
-    if not kept:
-        reasons = report_table((), rejected, store.corpus.root)
-        raise DataError(f"None of the {len(store)} utterance(s) of {store.corpus.root} can be used:\n{reasons}")
-    usable = store.subset(kept)
-    usable = replace(usable, corpus=replace(usable.corpus, rejected=tuple(rejected)))
-    return usable.with_columns(tokens=ids)
+    return store.usable(kept, rejected).with_columns(tokens=ids)
 
 
 def reference_rows(corpus: Corpus, config: LatentsConfig) -> Int64[np.ndarray, " utterances"]:

@@ -1,13 +1,12 @@
 """The columns of stores that train the language model of XTTS, and their batches."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from jaxvoice.data.buckets import choose_shapes
 from jaxvoice.data.store import Store
-from jaxvoice.data.utterances import RejectedUtterance, report_table
+from jaxvoice.data.utterances import RejectedUtterance
 from jaxvoice.data.weighted_buckets import Attribute, WeightedBuckets
 from jaxvoice.errors import ConfigError, DataError, TextError
 from jaxvoice.models.xtts.config import XTTSConfig
@@ -79,12 +78,7 @@ def training_columns(
             )
         kept.append(row)
         tokens.append(ids)
-    if not kept:
-        reasons = report_table((), rejected, store.corpus.root)
-        raise DataError(f"None of the {len(store)} utterance(s) of {store.corpus.root} can be used:\n{reasons}")
-    usable = store.subset(kept)
-    usable = replace(usable, corpus=replace(usable.corpus, rejected=tuple(rejected)))
-    return usable.with_columns(tokens=tokens)
+    return store.usable(kept, rejected).with_columns(tokens=tokens)
 
 
 def training_sampler(
