@@ -75,6 +75,8 @@ class Family:
     folder_contents: Callable[[Path, Any], Mapping[str, str]] | None = None
     """Describes what a model folder contains beside weights and configuration, such as names of speakers, from its path
     and its configuration; does not import jax."""
+    inner_models: tuple[str, ...] = ()
+    """Folders of other models that a model folder may contain, which are downloaded with it."""
     stream: Callable[[Any], Any] | None = None
     """Creates the `jaxvoice.nn.Stream` of a network from a model folder; `None` for families without streams."""
 

@@ -4,7 +4,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from jaxvoice.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_config
 HUB_FILES = (WEIGHTS_FILE, "voices.safetensors", "*.json", "*.txt")
 """Files that are downloaded from the Hub: weights, configuration, and side files such as vocabularies and voices. Code
 and pickles are not downloaded."""
-HUB_FOLDERS = ("dvae", "speaker_encoder")
-"""Folders of other models inside a model folder, whose files are downloaded, too."""
 
 _FINE_TUNED = frozenset(("initial_model", "layout", "layout_name"))
 """Keys of the `info` of models whose training began with the weights of another model, in earlier versions too."""
@@ -178,12 +176,17 @@ def _download(name: str) -> Path:
             f"There is no folder {name}. To download it from the Hugging Face Hub, install huggingface_hub: "
             "pip install 'jaxvoice[hub]'."
         ) from failure
+    folder = _snapshot(huggingface_hub, name, HUB_FILES, ignored="*/*")
+    inner = [f"{model}/{file}" for model in find_family(folder).inner_models for file in HUB_FILES]
+    if inner:
+        _snapshot(huggingface_hub, name, inner, ignored="*/*/*")
+    return folder
+
+
+def _snapshot(hub: Any, name: str, allowed: Iterable[str], ignored: str) -> Path:
+    """The folder of the files of a Hub model that match `allowed` and not `ignored`; `*` also matches separators."""
     try:
-        inside = [f"{folder}/{file}" for folder in HUB_FOLDERS for file in HUB_FILES]
-        # Patterns also match the separators of folders, so the files of inner models need a call of their own.
-        found = huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*"])
-        huggingface_hub.snapshot_download(name, allow_patterns=inside, ignore_patterns=["*/*/*"])
-        return Path(found)
+        return Path(hub.snapshot_download(name, allow_patterns=list(allowed), ignore_patterns=[ignored]))
     except Exception as failure:  # the errors of its HTTP library change from version to version
         raise CheckpointError(
             f"{name} is not a folder, and it cannot be downloaded from the Hub ({failure}); check the name and the "

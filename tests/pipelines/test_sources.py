@@ -7,11 +7,12 @@ from fnmatch import fnmatch
 
 import pytest
 
-from jaxvoice.errors import CheckpointError, MissingExtraError
+from jaxvoice.errors import CheckpointError, ConfigError, MissingExtraError
 from jaxvoice.models import gaussian_tts
 from jaxvoice.models.hifigan.family import FAMILY
 from jaxvoice.pipelines import Vocoder
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
+from jaxvoice.weights.model_folder import write_model_folder
 
 
 def test_folders_without_a_model_raise(tmp_path):
@@ -42,28 +43,38 @@ def test_hub_ids_without_the_extra_raise(monkeypatch):
         Vocoder.load("someone/vocoder")
 
 
-def test_hub_ids_are_downloaded(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("family", "inner"), [("hifigan", []), ("xtts", ["dvae"]), ("vits", ["speaker_encoder"])])
+def test_hub_ids_are_downloaded(monkeypatch, tmp_path, family, inner):
+    write_model_folder(tmp_path, family=family, config={}, arrays={})
     asked = []
 
     def snapshot_download(name, allow_patterns, ignore_patterns):
-        asked.append((name, allow_patterns, ignore_patterns))
-        return str(tmp_path)
+        asked.append((allow_patterns, ignore_patterns))
+        return str(tmp_path) if name == "someone/model" else None
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
-    assert find_model_folder("someone/vocoder") == tmp_path
-    assert [name for name, _, _ in asked] == ["someone/vocoder"] * 2
+    assert find_model_folder("someone/model") == tmp_path
 
     def is_downloaded(file):
         return any(
             any(fnmatch(file, one) for one in allowed) and not any(fnmatch(file, one) for one in ignored)
-            for _, allowed, ignored in asked
+            for allowed, ignored in asked
         )
 
     files = ["config.json", "model.safetensors", "vocab.json", "speakers.json", "merges.txt"]
-    files += ["dvae/config.json", "dvae/model.safetensors", "speaker_encoder/model.safetensors"]
-    code = ["model.py", "pytorch_model.bin", "weights.pt", "x.pkl", "a/config.json", "other.safetensors", ".git"]
-    code += ["dvae/model.py", "dvae/weights.pt", "dvae/dvae/config.json", "other/dvae/config.json"]
-    assert [file for file in files + code if is_downloaded(file)] == files
+    files += [f"{folder}/{file}" for folder in inner for file in ("config.json", "model.safetensors")]
+    others = ["model.py", "pytorch_model.bin", "weights.pt", "x.pkl", "a/config.json", "other.safetensors", ".git"]
+    others += ["dvae/model.py", "dvae/weights.pt", "dvae/dvae/config.json", "other/dvae/config.json"]
+    others += [f"{folder}/config.json" for folder in ("dvae", "speaker_encoder") if folder not in inner]
+    assert [file for file in files + others if is_downloaded(file)] == files
+
+
+def test_downloaded_folders_without_a_known_model_raise(monkeypatch, tmp_path):
+    hub = types.SimpleNamespace(snapshot_download=lambda name, **_: str(tmp_path))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    (tmp_path / "config.json").write_text('{"family": "other"}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"The family in .*config.json is 'other'; it should be one of hifigan"):
+        find_model_folder("someone/vocoder")
 
 
 def test_failed_downloads_raise(monkeypatch):

@@ -327,4 +327,5 @@ FAMILY = Family(
     layouts=(CoquiVITSLayout(), OriginalVITSLayout()),
     fewest_steps=500,
     folder_contents=folder_contents,
+    inner_models=(ENCODER_FOLDER,),
 )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxvoice.models.family import Family
-from jaxvoice.models.xtts.bundle import folder_contents
+from jaxvoice.models.xtts.bundle import DVAE_FOLDER, folder_contents
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.released_layout import XTTSLayout
 from jaxvoice.models.xtts.weights import NAME
@@ -37,4 +37,5 @@ FAMILY = Family(
     layouts=(XTTSLayout(),),
     fewest_steps=500,
     folder_contents=folder_contents,
+    inner_models=(DVAE_FOLDER,),
 )
