@@ -52,14 +52,14 @@ class FrozenConv1d(Module):
 class WinogradConv1d(Module):
     """The inference form of a `Conv1d` that Winograd's algorithm computes faster; results differ by rounding."""
 
-    kernel: Float[Array, "products in out"]
+    kernel: Float[Array, "products out in"]
     bias: Float[Array, " out"] | None
     padding: int | tuple[int, int] = eqx.field(static=True)
     dilation: int = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "*batch time in"]) -> Float[Array, "*batch new_time out"]:
         """Compute the output of the `Conv1d` in float32, and return it in `x.dtype`."""
-        check_input(x, self.kernel.shape[1], "time")
+        check_input(x, self.kernel.shape[2], "time")
         padding, span = pair(self.padding), self.dilation * (taps_of(self.kernel) - 1) + 1
         check_time(x.shape[-2], span - sum(padding), "a convolution")
         flat = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])

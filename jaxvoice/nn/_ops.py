@@ -102,7 +102,9 @@ def conv1d_xla(
     check_time(x.shape[-2], span - sum(padding), "a convolution")
     x, padding = _crop(x, padding)
     flat, padding = _pad_explicitly(_flat(x), padding, span, kernel.shape[0])
-    if groups == 1:
+    if _is_product(kernel.shape[::-1], stride=stride, padding=padding, groups=groups):
+        y = flat @ kernel[0]
+    elif groups == 1:
         y = dense_conv(flat, kernel, stride, padding, dilation)
     else:
         y = grouped_conv(flat, kernel, stride, padding, dilation, groups)

@@ -55,20 +55,20 @@ def _matrices(
     return kernels / scale, inputs, evaluation(_OUTPUTS).T
 
 
-def transform_kernel(kernel: Float[Array, "out in taps"]) -> Float[Array, "products in out"]:
+def transform_kernel(kernel: Float[Array, "out in taps"]) -> Float[Array, "products out in"]:
     """Transform a kernel in torch's layout for `winograd_conv1d`."""
     matrix = jnp.asarray(_matrices(kernel.shape[-1])[0], kernel.dtype)
-    return jnp.einsum("pk,oik->pio", matrix, kernel, precision="highest")
+    return jnp.einsum("pk,oik->poi", matrix, kernel, precision="highest")
 
 
-def taps_of(kernel: Float[Array, "products in out"]) -> int:
+def taps_of(kernel: Float[Array, "products out in"]) -> int:
     """The number of taps of a transformed kernel."""
     return kernel.shape[0] - _OUTPUTS + 1
 
 
 def winograd_conv1d(
     x: Float[Array, "batch time in"],
-    kernel: Float[Array, "products in out"],
+    kernel: Float[Array, "products out in"],
     padding: tuple[int, int],
     dilation: int = 1,
 ) -> Float[Array, "batch new_time out"]:
@@ -82,11 +82,11 @@ def winograd_conv1d(
     quadruples = padded.reshape(batch, tiles + 1, _OUTPUTS, dilation, channels)
     # A tile of n outputs needs taps - 1 more inputs, which are the first ones of the next tile.
     tile_inputs = [quadruples[:, :-1, i] for i in range(_OUTPUTS)] + [quadruples[:, 1:, i] for i in range(taps - 1)]
-    products = [
-        jnp.einsum("btdi,io->btdo", _weighted_sum(row, tile_inputs), matrix)
-        for row, matrix in zip(inputs, kernel, strict=True)
-    ]
-    y = jnp.stack([_weighted_sum(row, products) for row in outputs], axis=2)
+    factors = jnp.stack([_weighted_sum(row, tile_inputs) for row in inputs])
+    # One batch of products is faster than a product for each matrix, the more so the fewer tiles there are.
+    products = jnp.einsum("pni,poi->pno", factors.reshape(len(inputs), -1, channels), kernel)
+    products = products.reshape(*factors.shape[:-1], kernel.shape[1])
+    y = jnp.stack([_weighted_sum(row, list(products)) for row in outputs], axis=2)
     return y.reshape(batch, tiles * tile, y.shape[-1])[:, :frames].astype(x.dtype)
 
 

@@ -614,6 +614,7 @@ def test_a_layer_with_more_channels_than_positions(taps, stride, padding, dilati
 FROZEN = [
     Conv1d(8, 6, 5, stride=2, padding=3, dilation=2, groups=2, weight_norm=True, key=jax.random.key(1)),
     Conv1d(8, 3, 3, padding=4, use_bias=False, key=jax.random.key(2)),
+    Conv1d(8, 5, 1, weight_norm=True, key=jax.random.key(5)),
     ConvTranspose1d(8, 6, 16, stride=8, padding=4, weight_norm=True, key=jax.random.key(3)),
     ConvTranspose1d(8, 4, 7, stride=3, padding=1, output_padding=2, groups=2, use_bias=False, key=jax.random.key(4)),
 ]
