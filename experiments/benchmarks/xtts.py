@@ -121,12 +121,13 @@ def generation_of(options: Options, config: XTTSConfig, network: Any) -> Callabl
     import jax
 
     from jaxvoice.models.xtts.inference import generate_in_parts
+    from jaxvoice.models.xtts.transformer import freeze_projections
 
     # The penalty would change the order of the codes; the benchmark of torch has none.
     sampling = SamplingConfig(repetition_penalty=1.0, temperature=1.0, top_k=1, top_p=1.0)
     conditioning, text = prompt_of(options, config)
     keys = jax.random.split(jax.random.key(0), 1)
-    texts = [text[0, 1:-1].tolist()]
+    texts, network = [text[0, 1:-1].tolist()], freeze_projections(network)
 
     def generate(count: int, **first: int) -> Any:
         return generate_in_parts(network, list(conditioning), texts, sampling, keys, max_codes=count, **first)
@@ -172,18 +173,20 @@ def dvae_calls(options: Options, config: XTTSConfig, *, encode: bool) -> tuple[d
     import torch
 
     from experiments.benchmarks.torch_hifigan import arrays_of
+    from jaxvoice import nn
     from jaxvoice.models.xtts_dvae import DVAE
     from jaxvoice.weights import load_state
 
     theirs = torch_dvae(config)
     skeleton = eqx.filter_eval_shape(DVAE, config.dvae, key=jax.random.key(0))
-    ours = load_state(skeleton, arrays_of(theirs))
+    network = load_state(skeleton, arrays_of(theirs))
+    ours = nn.freeze(network)
     random = np.random.default_rng(1)
     frames = round(options.seconds * config.input_rate / config.dvae.mel.hop_length)
     if encode:
         mel = random.normal(0, 1, (1, frames, config.dvae.mel.num_mels)).astype(np.float32)
         function = eqx.filter_jit(lambda network, mel: network.encode(mel))
-        gflop = flops.traced_gflop(lambda network: network.encode(mel), ours)
+        gflop = flops.traced_gflop(lambda network: network.encode(mel), network)
         torch_mel = torch.from_numpy(mel).mT.contiguous()
         calls: dict[str, Callable[[], Any]] = {
             "jaxvoice": lambda: np.asarray(function(ours, mel)),
@@ -192,7 +195,7 @@ def dvae_calls(options: Options, config: XTTSConfig, *, encode: bool) -> tuple[d
         return calls, gflop
     codes = random.integers(0, config.dvae.codes, (1, frames // config.dvae.stride)).astype(np.int32)
     function = eqx.filter_jit(lambda network, codes: network.decode(codes))
-    gflop = flops.traced_gflop(lambda network: network.decode(codes), ours)
+    gflop = flops.traced_gflop(lambda network: network.decode(codes), network)
     torch_codes = torch.from_numpy(codes).long()
     calls = {
         "jaxvoice": lambda: np.asarray(function(ours, codes)).swapaxes(1, 2),

@@ -20,7 +20,7 @@ from jaxvoice.models.xtts_dvae.codec import CodecNetwork
 from jaxvoice.models.xtts_dvae.config import CodecConfig
 from jaxvoice.models.xtts_dvae.family import FAMILY
 from jaxvoice.models.xtts_dvae.front_end import inversion_config, normalized_log_mel
-from jaxvoice.nn import fold_weight_norm, freeze
+from jaxvoice.nn import freeze
 from jaxvoice.pipelines.argument_checks import validate_audio
 from jaxvoice.pipelines.recordings import recording_rate
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
@@ -61,7 +61,7 @@ class Codec:
         least = max(2 * self._context, receptive)
         if window <= least:
             raise ConfigError(f"window is {window}; it should be larger than the context of a code, {least} codes.")
-        self._vocoder = None if network.vocoder is None else freeze(fold_weight_norm(network.vocoder))
+        self._frozen = freeze(network)
 
     @classmethod
     def load(cls, path: str | Path, *, window: int = 512) -> Self:
@@ -78,7 +78,7 @@ class Codec:
         return cls(*FAMILY.load_network(folder), window=window)
 
     def __repr__(self) -> str:
-        audio = "Griffin-Lim" if self._vocoder is None else "a vocoder"
+        audio = "Griffin-Lim" if self._frozen.vocoder is None else "a vocoder"
         return (
             f"Codec({self.sample_rate} Hz, {self.config.dvae.codes} codes, {self.codes_per_second:.2f} per second, "
             f"{audio})"
@@ -132,13 +132,13 @@ class Codec:
         if samples is not None and (isinstance(samples, bool) or not 1 <= samples <= most):
             raise ConfigError(f"samples is {format_value(samples)}; it should be from 1 to {most} for these codes.")
         mel, length = self._normalised_mel(given), most if samples is None else int(samples)
-        if self._vocoder is not None:
+        if self._frozen.vocoder is not None:
             hop, stride = self.config.mel.hop_length, self.config.dvae.stride
             (audio,) = decode_in_windows(
                 [mel],
                 self._vocode,
                 window=self.window * stride,
-                context=self._vocoder.config.receptive_field,
+                context=self._frozen.vocoder.config.receptive_field,
                 hop_length=hop,
             )
             return audio[:length]
@@ -190,7 +190,7 @@ class Codec:
         for part in plan_windows(count, self.window, (self._context, self._context)):
             given = samples[part.start * size : part.stop * size]
             padded = np.pad(given, (0, bucket_size(part.frames, self.window) * size - len(given)))
-            found = np.asarray(_encode(self.network, jnp.asarray(padded), jnp.asarray(len(given), jnp.int32)))
+            found = np.asarray(_encode(self._frozen, jnp.asarray(padded), jnp.asarray(len(given), jnp.int32)))
             codes[part.keep_from : part.keep_to] = found[part.keep_from - part.start : part.keep_to - part.start]
         return codes
 
@@ -200,7 +200,7 @@ class Codec:
         for part in plan_windows(len(codes), self.window, (self._context, self._context)):
             given = codes[part.start : part.stop]
             padded = np.pad(given, (0, bucket_size(part.frames, self.window) - len(given)))
-            found = np.asarray(_decode(self.network, jnp.asarray(padded), jnp.asarray(len(given), jnp.int32)))
+            found = np.asarray(_decode(self._frozen, jnp.asarray(padded), jnp.asarray(len(given), jnp.int32)))
             first, last = ((at - part.start) * stride for at in (part.keep_from, part.keep_to))
             mel[:, part.keep_from * stride : part.keep_to * stride] = found[first:last].T
         return mel
@@ -209,8 +209,8 @@ class Codec:
         self, padded: Float32[np.ndarray, "batch frames mels"], windows: Sequence[IndexedWindow]
     ) -> Float32[np.ndarray, "batch samples"]:
         lengths = jnp.asarray([part.frames for _, part in windows], jnp.int32)
-        assert self._vocoder is not None
-        return np.asarray(_vocode(self._vocoder, jnp.asarray(padded), lengths))
+        assert self._frozen.vocoder is not None
+        return np.asarray(_vocode(self._frozen.vocoder, jnp.asarray(padded), lengths))
 
     @property
     def _statistics(self) -> Float32[np.ndarray, "mels 1"]:

@@ -18,6 +18,7 @@ from jaxvoice.models.xtts.family import FAMILY
 from jaxvoice.models.xtts.network import XTTS
 from jaxvoice.models.xtts.precision import Precision, with_precision
 from jaxvoice.models.xtts.tokenizer import Tokenizer
+from jaxvoice.models.xtts.transformer import freeze_projections
 from jaxvoice.models.xtts.voices import StoredVoice, check_voices, read_voices
 from jaxvoice.pipelines.argument_checks import as_list, check_seed, error_context, validate_text
 from jaxvoice.pipelines.recordings import read_recordings
@@ -48,7 +49,8 @@ class XTTSSynthesizer:
 
     Use the voice of a recording only with the permission of its speaker, and mark the results as synthetic.
 
-    **Attributes:** `network`, `config`, `batch_size`, and `voices`, the stored voices by name.
+    **Attributes:** `network`, the networks as `freeze_projections` returns them; `config`; `batch_size`; and `voices`,
+    the stored voices by name.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class XTTSSynthesizer:
         if tokenizer is not None:
             tokenizer.check(config.gpt)
         check_voices(voices or {}, config, "voices")
-        self.network, self.config, self.batch_size = network, config, batch_size
+        self.network, self.config, self.batch_size = freeze_projections(network), config, batch_size
         self._tokenizer, self.voices, self._untrained = tokenizer, dict(voices or {}), tuple(untrained)
 
     @classmethod
@@ -100,7 +102,7 @@ class XTTSSynthesizer:
         data, arrays = read_model_folder(folder, family=FAMILY.name)
         config = from_dict(XTTSConfig, data, where=str(folder / CONFIG_FILE))
         skeleton = with_precision(eqx.filter_eval_shape(XTTS, config, key=jax.random.key(0)), precision)
-        network = load_state(skeleton, arrays, f"the weights in {folder}")
+        network = freeze_projections(load_state(skeleton, arrays, f"the weights in {folder}"))
         del arrays
         print_notices(folder, FAMILY)
         vocabulary = folder / VOCABULARY_FILE

@@ -74,7 +74,11 @@ if TYPE_CHECKING:
         decoder_scales as decoder_scales,
     )
     from jaxvoice.models.xtts.tokenizer import CHARACTER_LIMITS as CHARACTER_LIMITS, Tokenizer as Tokenizer
-    from jaxvoice.models.xtts.transformer import KeyValues as KeyValues, Transformer as Transformer
+    from jaxvoice.models.xtts.transformer import (
+        KeyValues as KeyValues,
+        Transformer as Transformer,
+        freeze_projections as freeze_projections,
+    )
     from jaxvoice.models.xtts.vocabulary import train_vocabulary as train_vocabulary
     from jaxvoice.models.xtts.voices import (
         VOICES_FILE as VOICES_FILE,
@@ -134,10 +138,7 @@ __getattr__, __dir__ = lazy_imports(
         ),
         "streaming": ("DecoderStream", "Interpolation", "decoder_features", "decoder_scales"),
         "tokenizer": ("CHARACTER_LIMITS", "Tokenizer"),
-        "transformer": (
-            "KeyValues",
-            "Transformer",
-        ),
+        "transformer": ("KeyValues", "Transformer", "freeze_projections"),
         "voices": ("VOICES_FILE", "StoredVoice", "read_voices", "write_voices"),
         "vocabulary": ("train_vocabulary",),
     },

@@ -1,7 +1,7 @@
 """The transformer of XTTS: GPT-2 without tables of tokens and positions, with a cache of keys and values."""
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from jaxvoice.models.xtts.config import GPTConfig
 from jaxvoice.nn import LayerNorm, Module, dropout, operation, subkeys
 from jaxvoice.nn._conv import add_bias
 from jaxvoice.nn._inputs import check_input
+from jaxvoice.nn._kernels import computes_on_cpu
 
 
 class KeyValues(NamedTuple):
@@ -55,13 +56,28 @@ class Projection(Module):
         return add_bias(y, self.bias)
 
 
+class FrozenProjection(Module):
+    """The inference form of `Projection`, with the layout of `Linear`.
+
+    With few positions, XLA on CPUs computes the product in three quarters of the time in this layout.
+    """
+
+    weight: Float[Array, "out in"]
+    bias: Float[Array, " out"]
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        """Compute the output of the `Projection`."""
+        check_input(x, self.weight.shape[1])
+        return add_bias(jnp.einsum("...i,oi->...o", x, self.weight.astype(x.dtype)), self.bias)
+
+
 class CausalAttention(Module):
     """Self-attention to earlier positions (`transformers` `modeling_gpt2.py:GPT2Attention`)."""
 
     no_streaming_form: ClassVar[str] = "each output depends on all earlier positions. Use extend with a cache."
 
-    c_attn: Projection
-    c_proj: Projection
+    c_attn: Projection | FrozenProjection
+    c_proj: Projection | FrozenProjection
     heads: int = eqx.field(static=True)
     dropout: float = eqx.field(static=True)
 
@@ -129,8 +145,8 @@ class CausalAttention(Module):
 class FeedForward(Module):
     """Two linear maps with GELU between them, computed with tanh (`transformers` `modeling_gpt2.py:GPT2MLP`)."""
 
-    c_fc: Projection
-    c_proj: Projection
+    c_fc: Projection | FrozenProjection
+    c_proj: Projection | FrozenProjection
     dropout: float = eqx.field(static=True)
 
     def __init__(self, config: GPTConfig, *, key: PRNGKeyArray):
@@ -209,9 +225,8 @@ class Transformer(Module):
 
     def init_cache(self, batch: tuple[int, ...], positions: int, *, dtype: DTypeLike = jnp.float32) -> KeyValues:
         """A cache for the batch axes `batch` and `positions` positions, none of which is valid."""
-        attention = self.h[0].attn
-        size = attention.c_proj.weight.shape[0] // attention.heads
-        rows = math.prod(batch) * attention.heads
+        heads = self.h[0].attn.heads
+        size, rows = self.ln_f.weight.shape[0] // heads, math.prod(batch) * heads
         # Arrays of their own, so that a loop updates each of them in place.
         keys, values = (tuple(jnp.zeros((rows, positions, size), dtype) for _ in self.h) for _ in range(2))
         return KeyValues(keys, values, jnp.zeros((*batch, positions), bool))
@@ -248,3 +263,23 @@ class Transformer(Module):
             keys.append(new_keys)
             values.append(new_values)
         return self.ln_f(x), KeyValues(tuple(keys), tuple(values), valid)
+
+
+_Model = TypeVar("_Model")
+
+
+def freeze_projections(model: _Model) -> _Model:
+    """`model` for inference on a CPU: `Projection` layers with weights in float32 become `FrozenProjection` layers.
+
+    The outputs are the same, except for rounding. On other platforms, and with products of bfloat16, this layout is not
+    faster, so `model` itself is returned.
+    """
+
+    def frozen(node: Any) -> Any:
+        if not isinstance(node, Projection) or node.weight.dtype != jnp.float32:
+            return node
+        return FrozenProjection(node.weight.T, node.bias, path=node.path)
+
+    if not computes_on_cpu():
+        return model
+    return jax.tree.map(frozen, model, is_leaf=lambda node: isinstance(node, Projection))

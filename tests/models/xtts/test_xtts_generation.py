@@ -18,6 +18,7 @@ from jaxvoice.models.xtts import (
     advance,
     begin,
     bytes_per_code,
+    freeze_projections,
     generate,
     preset,
     resized,
@@ -119,6 +120,19 @@ def test_one_program_serves_all_values_of_sampling_and_grows_its_cache(gpt, case
         state, first = step(gpt, state, values, keys)
         state, second = step(gpt, resized(state, 80), values, keys)
         np.testing.assert_array_equal(np.concatenate([first.codes, second.codes], -1), expected)
+
+
+def test_frozen_projections_compute_the_codes_of_the_release(gpt, case, text):
+    frozen = freeze_projections(gpt)
+    assert frozen.gpt.h[1].attn.c_attn.weight.shape == (768, 256)
+    assert bytes_per_code(frozen, 50) == bytes_per_code(gpt, 50)
+    found = run(frozen, case["cond_latents"], text, max_codes=14)
+    np.testing.assert_array_equal(found.codes, case["codes"])
+    np.testing.assert_allclose(found.latents, case["latents"], atol=1e-5 * np.abs(case["latents"]).max())
+    with pytest.raises(ShapeError, match="channels"):
+        frozen.gpt.h[0].mlp.c_fc(jnp.zeros((3, 7)))
+    narrow = with_precision(gpt, "bfloat16")
+    assert freeze_projections(narrow).gpt.h[0].mlp.c_fc.weight.shape == narrow.gpt.h[0].mlp.c_fc.weight.shape
 
 
 def test_codes_of_weights_in_bfloat16(gpt, case, text):
