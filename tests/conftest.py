@@ -23,16 +23,18 @@ if PROCESSES > 1:
     os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxvoice-numba-")
     atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 # Most of the time goes into compiling: LLVM's optimisations and the emitters of fused kernels take three quarters of
-# it, and change rounding only. An unknown flag ends the process, so the second is given where it was tried.
+# it, and change rounding only. A program in one part instead of many takes three quarters of the rest on one core. An
+# unknown flag ends the process, so the last two are given where they were tried.
 _HASTE = ["--xla_backend_optimization_level=0"]
 if jax.__version_info__ < (0, 11):
-    _HASTE.append("--xla_cpu_use_fusion_emitters=false")
+    _HASTE += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 os.environ.setdefault("XLA_FLAGS", " ".join(_HASTE))
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from jaxvoice.training.process import return_freed_memory  # noqa: E402 - after the settings above
+from jaxvoice.training import parallel  # noqa: E402 - after the settings above
+from jaxvoice.training.process import return_freed_memory  # noqa: E402
 
 MEMORY = 2 * 2**30
 """Bytes of this process above which compiled programs are dropped within a module too."""
@@ -66,6 +68,13 @@ def _large_programs():
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Train on one of the eight devices, which halves compilation times."""
+    mesh = parallel.data_mesh(jax.devices()[:1])
+    monkeypatch.setattr(parallel, "data_mesh", lambda: mesh)
 
 
 @pytest.fixture(scope="session")

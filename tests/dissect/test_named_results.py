@@ -105,6 +105,7 @@ def test_every_module_of_both_discriminators_has_a_name():
     assert shapes["msd.discriminators.2[0][logits]"] == (1, 17)
 
 
+@pytest.mark.slow
 def test_every_module_of_gaussian_tts_has_a_name():
     config = GaussianTTSConfig(
         codes=("A", "B"),
@@ -144,6 +145,7 @@ def test_a_captured_call_equals_the_uncaptured_call(generator, mel):
         np.testing.assert_allclose(part["ups.1"], captured["ups.1"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_a_capture(generator, mel):
     def loss(model, mel):
         return squares(lambda mel: dissect.capture(dissect.tag(model))(mel)[0])(mel)

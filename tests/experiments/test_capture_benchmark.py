@@ -21,6 +21,7 @@ def options(**changes) -> capture.Options:
     return capture.Options(**{**defaults, **changes})
 
 
+@pytest.mark.slow
 def test_programs_are_measured(tmp_path) -> None:
     path = tmp_path / "x.json"
     capture.main(options(json=path))

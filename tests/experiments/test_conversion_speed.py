@@ -27,6 +27,7 @@ def run(tmp_path, **changes):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_parts_of_a_conversion_are_measured(tmp_path) -> None:
     rows = run(tmp_path)["rows"]
     engines = [(row["work"], row["engine"]) for row in rows]

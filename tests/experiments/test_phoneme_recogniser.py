@@ -126,6 +126,7 @@ def test_init_from_uses_the_network_of_another_run(tmp_path, tones, monkeypatch,
     assert "contains another network" in printed and "--model.dim: 8 != 12" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_run_is_trained_and_computes_content_features(tmp_path, tones, capsys):
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY, "--steps", "3"]

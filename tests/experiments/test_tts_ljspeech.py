@@ -269,6 +269,7 @@ def trained(tones: Path, run: Path, steps: int) -> dict[str, np.ndarray]:
     return load_file(run / "model" / "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_run_is_trained_speaks_and_is_resumed(tmp_path, tones, capsys):
     whole = trained(tones, tmp_path / "whole", 6)

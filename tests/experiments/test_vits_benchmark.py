@@ -37,6 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(timing, name, value)
 
 
+@pytest.mark.slow
 def test_synthesis_and_conversion_are_measured(tmp_path) -> None:
     works = ("synthesis", "conversion")
     benchmark.main(dataclasses.replace(SHORT, works=works, json=tmp_path / "x.json"))

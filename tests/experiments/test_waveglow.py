@@ -168,6 +168,7 @@ def test_init_from_uses_the_network_of_another_run(tmp_path, tones, monkeypatch)
         experiment_module.run(replace(given, training=other))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_run_is_trained_and_saved(tmp_path, tones):
     given = small_experiment(tones, tmp_path / "run")

@@ -87,6 +87,7 @@ def test_host_without_jaxvoice_streams_hifigan(vocoder, mel, tmp_path, capsys):
     np.testing.assert_allclose(found[delay:], expected[: len(found) - delay], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_host_without_jaxvoice_streams_rave(tmp_path):
     config = save_rave(tmp_path / "model", "noise")
     hop = config.hop_length

@@ -32,6 +32,7 @@ def faults(*arguments: str) -> tuple[int, int]:
     return int(kept), int(count)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux", reason="the setting is one of the GNU C library; elsewhere nothing is changed"
 )

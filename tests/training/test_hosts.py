@@ -76,6 +76,7 @@ def check_against_one_process(run, alone):
     assert (run / "model" / "weight.npy").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_process(tmp_path, compilation_cache):
     run = tmp_path / "run"
     # A signal to one process stops both at the same step.

@@ -91,6 +91,7 @@ def train(config, batches):
     return first, state
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_is_saved(store, tmp_path):
     task = ConformerTask(CONFIG, steps_per_epoch=3, validation=Validation(tones(5, 1), MODEL, batch_size=4))
     loop = LoopConfig(steps=50, validate_every=0, log_every=10, tensorboard=False, best_metric="frame_error")

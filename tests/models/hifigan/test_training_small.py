@@ -165,6 +165,7 @@ def test_eight_devices_equal_one_device(start, stepped):
         np.testing.assert_allclose(eight, one, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_nonfinite_batches_change_the_counters_only(trainer, start, stepped):
     good, bad = make_batch(1), make_batch(1)
     bad.gain[5] = np.nan

@@ -188,6 +188,7 @@ def _find(store, content):
     raise AssertionError("the crop is in no recording")
 
 
+@pytest.mark.slow
 def test_steps_lower_the_loss_and_have_a_warmed_up_divergence(batches):
     _, state, step = compiled(CONFIG, 0)
     found = []

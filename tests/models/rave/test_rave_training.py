@@ -172,6 +172,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
     assert written == {"tone0.wav", "tone0.target.wav", "tone0.png"}
 
 
+@pytest.mark.slow
 def test_validation_measures_windows_and_components():
     config, store = dataclasses.replace(CONFIG, fullband_target="round_trip"), store_of(2500, 700, 1024, silent=(2,))
     state = start(config)

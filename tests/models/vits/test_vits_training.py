@@ -122,6 +122,7 @@ def trained(steps=3):
     return task, state, skeleton.build(on_one_device(leaves)), metrics, before
 
 
+@pytest.mark.slow
 def test_a_step_changes_all_networks_and_lowers_the_losses():
     _, before, after, metrics, _ = trained()
     assert int(after.counters.step) == 3 and int(after.counters.skipped) == 0

@@ -256,6 +256,7 @@ def test_wrong_settings_are_errors(source, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
 def test_a_resumed_run_equals_an_uninterrupted_one(source, tmp_path):
     validation = DecoderValidation(tones_store().subset([3]), CONFIG.mel, 256, encoder())
     options = {"source": source, "new_encoder": True, "validation": validation, "inherited_info": {"licence": "CPML"}}

@@ -227,6 +227,7 @@ def test_parts_give_the_gradient_of_the_whole_batch():
     assert_same_gradients(divided.gpt, whole.gpt)
 
 
+@pytest.mark.slow
 def test_steps_lower_the_losses_and_a_model_folder_has_all_parts(tmp_path):
     made = task(replace(CONFIG, accumulate=2), vocabulary=b"{}", untrained=("hifigan_decoder",))
     state, batch = made.state_of(random_xtts(MODEL)), batch_of()
