@@ -271,12 +271,12 @@ class Sentence:
 
 
 def test_sentence(experiment: Experiment, tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> Sentence:
-    """The sentence that the model says at the end, in the voice of the recording of one of `utterances`.
+    """The sentence that the model speaks at the end, in the voice of the recording of one of `utterances`.
 
-    It is that of `--text`, or one that is in no corpus; or the first text of `utterances` that the vocabulary can
-    write, if it cannot write that one.
+    It is that of `--text`, or one that is in no corpus; or the first text of `utterances` that can be
+    encoded with the vocabulary, if that one cannot.
 
-    **Raises:** `TextError` for a `--text` with characters that the vocabulary lacks, or if no text can be written.
+    **Raises:** `TextError` for a `--text` with characters that the vocabulary lacks, or if no text can be encoded.
     """
     first = utterances[0]
     if experiment.text is not None:
@@ -287,7 +287,7 @@ def test_sentence(experiment: Experiment, tokenizer: Tokenizer, utterances: Sequ
             tokenizer.encode(text, one.language)
             return Sentence(text, one.language, one.audio)
     raise TextError(
-        f"None of the texts of {len(utterances)} utterance(s) can be written with the vocabulary of --model; train one "
+        f"None of the texts of {len(utterances)} utterance(s) can be encoded with the vocabulary of --model; train one "
         "with the characters of the corpus (experiments.xtts_gpt --vocabulary-size)."
     )
 
@@ -297,7 +297,7 @@ def run(
 ) -> TrainingResult:
     """Train and return the result; the minutes count from `started` (`time.monotonic()`), by default from now.
 
-    The sentence that the model can say is appended to `sentences`.
+    The sentence that the model speaks at the end is appended to `sentences`.
     """
     started = time.monotonic() if started is None else started
     common.check(experiment)

@@ -11,7 +11,7 @@ and `--shard-parameters` divides the model's memory among the devices.
 
 Without `--init-from`, a new model is trained on the codes of the DVAE of `--dvae`, a run folder of
 `experiments.xtts_dvae`, with a vocabulary of the texts. On a CPU, the preset `tiny` trains a small model for at most
-ten minutes. Without `--data`, espeak-ng (extra `demo`) synthesises sentences in seven voices. The decoder of a new
+nine minutes. Without `--data`, espeak-ng (extra `demo`) synthesises sentences in seven voices. The decoder of a new
 model has random weights, so it cannot speak until the decoder is trained, too. The same command resumes a run that was
 stopped. The minutes count from the start of the command.
 

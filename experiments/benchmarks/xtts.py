@@ -204,10 +204,10 @@ def dvae_calls(options: Options, config: XTTSConfig, *, encode: bool) -> tuple[d
     return calls, gflop
 
 
-def decoders(config: XTTSConfig, *, winograd: bool) -> tuple[Any, Any]:
+def decoders(config: XTTSConfig) -> tuple[Any, Any]:
     """The decoders of jaxvoice and of torch with equal weights, whose weight norm is folded.
 
-    The pipeline decodes streams without the algorithm of Winograd.
+    As in the pipeline, which decodes streams, that of jaxvoice is frozen without the algorithm of Winograd.
     """
     import equinox as eqx
     import jax
@@ -249,7 +249,7 @@ def decoder_calls(options: Options, config: XTTSConfig) -> tuple[dict[str, Calla
     import equinox as eqx
     import torch
 
-    ours, theirs = decoders(config, winograd=True)
+    ours, theirs = decoders(config)
     latents, speaker = latents_of(config, options.seconds)
     function = eqx.filter_jit(lambda decoder, latents, speaker: decoder(latents, speaker))
     gflop = flops.traced_gflop(lambda decoder: decoder(latents, speaker), ours)
@@ -267,7 +267,7 @@ def stream_calls(options: Options, config: XTTSConfig, seconds: float) -> dict[s
 
     from jaxvoice.models.xtts.streaming import DecoderStream
 
-    ours, theirs = decoders(config, winograd=False)
+    ours, theirs = decoders(config)
     latents, speaker = latents_of(config, seconds)
     torch_latents, torch_speaker = torch.from_numpy(latents)[None], torch.from_numpy(speaker)[None, :, None]
     edges = [0, *range(FIRST_CODES, len(latents), CODES_PER_CALL), len(latents)]
@@ -294,7 +294,7 @@ def first_audio_calls(options: Options, config: XTTSConfig) -> dict[str, Callabl
     from jaxvoice.models.xtts.streaming import DecoderStream
 
     generate = generation_of(options, config, jaxvoice_language_model(config))
-    model, (ours, theirs) = torch_language_model(config), decoders(config, winograd=False)
+    model, (ours, theirs) = torch_language_model(config), decoders(config)
     latents, speaker = latents_of(config, options.seconds)
     conditioning, text = (torch.from_numpy(array) for array in prompt_of(options, config))
     torch_speaker = torch.from_numpy(speaker)[None, :, None]

@@ -195,8 +195,6 @@ async def _send_audio(
                 end = min(end, now() + _READ_SECONDS)
             async with asyncio.timeout_at(min(now() + _SEND_SECONDS, end)):
                 await send({"type": "http.response.body", "body": block, "more_body": True})
-        for text in job.warnings:
-            print_message("warning", text)
         if job.state == "done":
             if not started:
                 raise ConfigError("The model computed no audio; send a longer text or recording.")
@@ -211,6 +209,8 @@ async def _send_audio(
         pass  # of a client that does not read
     finally:
         waits.cancel()
+        for text in job.warnings:
+            print_message("warning", text)
 
 
 def _warning_header(job: Job) -> dict[str, str]:
@@ -296,7 +296,8 @@ def _byte_range(header: str, size: int) -> tuple[int, int]:
     """The first byte and the end of the range of a header; all bytes for other headers than of one range."""
     unit, _, given = header.partition("=")
     first, dash, last = given.partition("-")
-    if unit.strip() == "bytes" and dash and first.isdecimal() and (not last or last.isdecimal()):
+    known = first.isdecimal() and (not last or last.isdecimal()) and max(len(first), len(last)) <= 18
+    if unit.strip() == "bytes" and dash and known:
         start, end = int(first), min(int(last) + 1 if last else size, size)
         if start < end:
             return start, end

@@ -42,10 +42,9 @@ class XTTSSynthesizer:
     """Text to speech with XTTS in the voice of any recording, in many languages.
 
     The language model draws codes of audio from a text and the vectors of a reference, and a HiFi-GAN decodes the
-    vectors from which it draws them. Long texts are spoken in pieces. Programs are compiled for a few sizes when
+    latents from which it draws them. Long texts are spoken in pieces. Programs are compiled for a few sizes when
     they are first used, so the first texts take longer (see `warm_up`). A step reads the weights of the language model
-    once for all pieces that are spoken together, so that several texts take hardly longer than one where memory bounds
-    the speed.
+    once for all pieces that are spoken together.
 
     Use the voice of a recording only with the permission of its speaker, and mark the results as synthetic.
 
@@ -266,9 +265,9 @@ class XTTSSynthesizer:
             for each text.
         - `sample_rate`: of references that are arrays, in Hz.
         - `stream`: whether the audio is returned in blocks as soon as it is known, the first after the first 8 codes
-            (0.37 s of speech), and further ones after each 20 codes; for one text. Together, the blocks equal the
-            result without `stream`.
-        - `speed`: relative speed from 0.1 to 10, by which the vectors of the language model are interpolated. The pitch
+            (0.37 s of speech) at a speed of up to 2, and further ones after each 20 codes; for one text. Together,
+            the blocks equal the result without `stream`.
+        - `speed`: relative speed from 0.1 to 10, by which the latents of the language model are interpolated. The pitch
             does not change. Values far from 1 sound unnatural.
         - `seed`: seed of the drawn codes. A text has the same codes alone and in a list.
         - `temperature`, `top_k`, `top_p`, `repetition_penalty`, `penalize_prefix`: as in `SamplingConfig`, by default
@@ -315,8 +314,8 @@ class XTTSSynthesizer:
         """Compile the programs for texts of all lengths, so that the first call of `speak` does not compile them.
 
         The encoders of references are compiled with the first reference, and programs for pieces of more than about
-        15 s of speech with the first such piece. Without a perceiver (v1.1), each reference of another length needs
-        programs of its own.
+        15 s of speech with the first such piece. Without a perceiver (v1.1), only the programs for references of up
+        to 12 s are compiled.
 
         **Arguments:** `batch`, the number of pieces that are spoken together, at most `batch_size`.
 
@@ -430,8 +429,10 @@ def _plain(value: Any) -> Any:
 
 def _check_length_penalty(value: Any) -> None:
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not np.isfinite(value):
-        raise ConfigError(f"length_penalty is {format_value(value)}; it should be a finite number.")
+    if not number or not -1e6 <= value <= 1e6:
+        raise ConfigError(
+            f"length_penalty is {format_value(value)}; it should be a number from -1,000,000 to 1,000,000."
+        )
     if value != 1:
         warn_caller(
             f"length_penalty is {value}, which has no effect: it acts on a search with several beams, and codes are "

@@ -257,6 +257,7 @@ def test_short_references_give_a_warning_and_long_ones_are_cut(xtts):
         ("the cat", {"speaker": "Ann", "top_k": -1}, ConfigError, "^top_k is -1"),
         ("the cat", {"speaker": "Ann", "repetition_penalty": "2"}, ConfigError, "^repetition_penalty is '2'"),
         ("the cat", {"speaker": "Ann", "length_penalty": np.nan}, ConfigError, "length_penalty is nan"),
+        ("the cat", {"speaker": "Ann", "length_penalty": 10**30}, ConfigError, "from -1,000,000 to 1,000,000"),
         ("the cat", {"speaker": "Ann", "max_codes": 46}, ConfigError, "max_codes is 46; .* from 1 to 45"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The decoder of XTTS: vectors of the language model to audio in the voice of a speaker."""
+"""The decoder of XTTS: latents of the language model to audio in the voice of a speaker."""
 
 from fractions import Fraction
 from typing import NamedTuple
@@ -106,7 +106,7 @@ class HiFiDecoder(Module):
 
     @property
     def scales(self) -> tuple[Fraction, Fraction]:
-        """The factors of the interpolation of vectors: to frames of the recordings, and to frames of the generator."""
+        """The factors of the interpolation of latents: to frames of the recordings, and to frames of the generator."""
         config = self.config
         frames_per_code = Fraction(config.dvae.samples_per_code, self.hop_length)
         return frames_per_code, Fraction(config.output_rate, config.input_rate)

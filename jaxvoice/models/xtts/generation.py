@@ -29,7 +29,7 @@ class GenerationState(NamedTuple):
 
 
 class Codes(NamedTuple):
-    """Codes, and the vectors that the decoder reads."""
+    """Codes, and the latents that the decoder reads."""
 
     codes: Int32[Array, "*batch codes"]
     """The codes; `stop_audio` at the end of a text and after it."""
@@ -144,7 +144,7 @@ def generate(
     max_codes: int | None = None,
     keys: PRNGKeyArray | None = None,
 ) -> Codes:
-    """All codes of texts, and the vectors that the decoder reads; without a second pass.
+    """All codes of texts, and the latents that the decoder reads; without a second pass.
 
     The arguments are those of `begin` and `advance`. Compile it with `jax.jit`; a program computes the beginning and
     all steps.

@@ -32,7 +32,7 @@ class MaskingConfig:
     references: bool = True
     """Whether codes of the reference are left out of the loss."""
     only_last: bool = False
-    """Whether this holds for the last example of a batch only, as in the release."""
+    """Whether only those of the last example of a batch are left out, as in the release."""
     reference_stride: int | None = None
     """Samples by which the ends of a reference are divided; None for those of a code. The release divides by 256, a
     quarter of a code, so that it leaves out other codes."""

@@ -1,4 +1,4 @@
-"""Codes and vectors of texts by compiled programs of few sizes, several steps for each call."""
+"""Codes and latents of texts by compiled programs of few sizes, several steps for each call."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class NewCodes(NamedTuple):
     codes: Int32[np.ndarray, " codes"]
     """The codes, without the stop."""
     latents: Float32[np.ndarray, "vectors channels"]
-    """The vectors that the decoder reads: one for each code, and one for the stop, as in the release."""
+    """The latents that the decoder reads: one for each code, and one for the stop, as in the release."""
     stopped: bool
     """Whether the stop was generated."""
 

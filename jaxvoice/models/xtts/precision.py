@@ -10,7 +10,7 @@ from jaxvoice.config import format_value
 from jaxvoice.errors import ConfigError
 from jaxvoice.models.xtts.gpt import GPT
 from jaxvoice.models.xtts.network import XTTS
-from jaxvoice.models.xtts.transformer import Projection
+from jaxvoice.models.xtts.transformer import FrozenProjection, Projection
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -33,13 +33,15 @@ def with_precision(network: _Network, precision: Precision) -> _Network:
     Inputs, sums, norms, and keys and values remain in float32. The arrays may be shapes (`jax.ShapeDtypeStruct`), so
     that a network can be loaded in this precision.
 
-    **Raises:** `ConfigError` for an unknown precision.
+    **Raises:** `ConfigError` for an unknown precision, or for a network of `freeze_projections`.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {format_value(precision)}; it should be {' or '.join(PRECISIONS)}.")
     dtype = jnp.dtype(precision)
 
     def converted(node):
+        if isinstance(node, FrozenProjection):
+            raise ConfigError("The projections of the network are frozen; change its precision before freezing them.")
         if not isinstance(node, Projection):
             return node
         weight = node.weight
@@ -47,7 +49,7 @@ def with_precision(network: _Network, precision: Precision) -> _Network:
         new = jax.ShapeDtypeStruct(weight.shape, dtype) if is_shape else weight.astype(dtype)
         return eqx.tree_at(lambda one: one.weight, node, new)
 
-    return jax.tree.map(converted, network, is_leaf=lambda node: isinstance(node, Projection))
+    return jax.tree.map(converted, network, is_leaf=lambda node: isinstance(node, Projection | FrozenProjection))
 
 
 def bytes_per_code(network: XTTS | GPT, positions: int) -> BytesPerCode:

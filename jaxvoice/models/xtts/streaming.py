@@ -1,4 +1,4 @@
-"""The decoder of XTTS for vectors that arrive in parts: audio that equals that of all vectors at once."""
+"""The decoder of XTTS for latents that arrive in parts: audio that equals that of all latents at once."""
 
 import math
 from fractions import Fraction
@@ -65,7 +65,7 @@ class Interpolation:
 
 
 def decoder_scales(decoder: HiFiDecoder, speed: float = 1.0) -> list[Fraction]:
-    """The factors by which vectors are interpolated: with a `speed` other than 1 by its inverse, then to frames."""
+    """The factors by which latents are interpolated: with a `speed` other than 1 by its inverse, then to frames."""
     slower = [] if speed == 1 else [1 / Fraction(speed).limit_denominator(10**6)]
     return [*slower, *decoder.scales]
 
@@ -79,9 +79,9 @@ def decoder_features(latents: _Vectors, scales: list[Fraction]) -> _Vectors:
 
 
 class DecoderStream:
-    """The decoder of one voice for vectors of the language model that arrive in parts.
+    """The decoder of one voice for latents of the language model that arrive in parts.
 
-    The concatenated results of `push` and `finish` equal the audio of all vectors up to rounding, for any division.
+    The concatenated results of `push` and `finish` equal the audio of all latents up to rounding, for any division.
     The work is proportional to the number of vectors: layers keep the inputs that they need again, instead of decoding
     them again. Programs are compiled for blocks of two lengths and for the end. The audio is late by the receptive
     field of the generator, by less than 16 frames that wait for a complete block, and by the vectors on which the

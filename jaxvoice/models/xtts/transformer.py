@@ -62,13 +62,13 @@ class FrozenProjection(Module):
     With few positions, XLA on CPUs computes the product in three quarters of the time in this layout.
     """
 
-    weight: Float[Array, "out in"]
+    kernel: Float[Array, "out in"]
     bias: Float[Array, " out"]
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         """Compute the output of the `Projection`."""
-        check_input(x, self.weight.shape[1])
-        return add_bias(jnp.einsum("...i,oi->...o", x, self.weight.astype(x.dtype)), self.bias)
+        check_input(x, self.kernel.shape[1])
+        return add_bias(jnp.einsum("...i,oi->...o", x, self.kernel.astype(x.dtype)), self.bias)
 
 
 class CausalAttention(Module):
@@ -272,7 +272,8 @@ def freeze_projections(model: _Model) -> _Model:
     """`model` for inference on a CPU: `Projection` layers with weights in float32 become `FrozenProjection` layers.
 
     The outputs are the same, except for rounding. On other platforms, and with products of bfloat16, this layout is not
-    faster, so `model` itself is returned.
+    faster, so `model` itself is returned. The arrays do not have the names and layouts of the release: keep the
+    original model to train or save it.
     """
 
     def frozen(node: Any) -> Any:

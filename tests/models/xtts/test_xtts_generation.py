@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from jaxvoice.errors import ConfigError, ShapeError
+from jaxvoice.errors import CheckpointError, ConfigError, ShapeError
 from jaxvoice.models.speaker_encoder import preset as speaker_preset
 from jaxvoice.models.speaker_encoder.front_end import front_end as speaker_front_end
 from jaxvoice.models.xtts import (
@@ -124,13 +124,17 @@ def test_one_program_serves_all_values_of_sampling_and_grows_its_cache(gpt, case
 
 def test_frozen_projections_compute_the_codes_of_the_release(gpt, case, text):
     frozen = freeze_projections(gpt)
-    assert frozen.gpt.h[1].attn.c_attn.weight.shape == (768, 256)
+    assert frozen.gpt.h[1].attn.c_attn.kernel.shape == (768, 256)
     assert bytes_per_code(frozen, 50) == bytes_per_code(gpt, 50)
     found = run(frozen, case["cond_latents"], text, max_codes=14)
     np.testing.assert_array_equal(found.codes, case["codes"])
     np.testing.assert_allclose(found.latents, case["latents"], atol=1e-5 * np.abs(case["latents"]).max())
     with pytest.raises(ShapeError, match="channels"):
         frozen.gpt.h[0].mlp.c_fc(jnp.zeros((3, 7)))
+    with pytest.raises(ConfigError, match="projections of the network are frozen"):
+        with_precision(frozen, "bfloat16")
+    with pytest.raises(CheckpointError, match=r"c_attn\.kernel"):
+        load_state(gpt, named_arrays(frozen))
     narrow = with_precision(gpt, "bfloat16")
     assert freeze_projections(narrow).gpt.h[0].mlp.c_fc.weight.shape == narrow.gpt.h[0].mlp.c_fc.weight.shape
 
