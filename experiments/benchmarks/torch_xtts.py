@@ -197,22 +197,23 @@ class CodeBook(nn.Module):
 
 
 class DVAE(nn.Module):
-    """The autoencoder of mel spectrograms, at the sizes of the release."""
+    """The autoencoder of mel spectrograms, by default at the sizes of the release."""
 
-    def __init__(self, codes: int = 1024) -> None:
+    def __init__(self, codes: int = 1024, *, hidden: int = 512, code_channels: int = 512) -> None:
         super().__init__()
-        strided = [nn.Conv1d(a, b, 3, stride=2, padding=1) for a, b in ((80, 512), (512, 1024))]
+        inner = 2 * hidden
+        strided = [nn.Conv1d(a, b, 3, stride=2, padding=1) for a, b in ((80, hidden), (hidden, inner))]
         self.encoder = nn.Sequential(
             *(nn.Sequential(conv, nn.ReLU()) for conv in strided),
-            *(ResidualBlock(1024) for _ in range(3)),
-            nn.Conv1d(1024, 512, 1),
+            *(ResidualBlock(inner) for _ in range(3)),
+            nn.Conv1d(inner, code_channels, 1),
         )
-        self.codebook = CodeBook(512, codes)
+        self.codebook = CodeBook(code_channels, codes)
         self.decoder = nn.Sequential(
-            nn.Conv1d(512, 1024, 1),
-            *(ResidualBlock(1024) for _ in range(3)),
-            *(nn.Sequential(Upsampled(a, b), nn.ReLU()) for a, b in ((1024, 1024), (1024, 512))),
-            nn.Conv1d(512, 80, 1),
+            nn.Conv1d(code_channels, inner, 1),
+            *(ResidualBlock(inner) for _ in range(3)),
+            *(nn.Sequential(Upsampled(a, b), nn.ReLU()) for a, b in ((inner, inner), (inner, hidden))),
+            nn.Conv1d(hidden, 80, 1),
         )
 
     @torch.inference_mode()
