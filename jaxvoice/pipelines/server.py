@@ -177,7 +177,7 @@ async def _send_audio(
 ) -> None:
     """Send the blocks of a job as they are computed. It is cancelled if the client disconnects.
 
-    Its warnings are printed at the end. Those known at the first block are also in the header X-Warning.
+    The warnings known at the first block are in the header X-Warning.
 
     An error before the first block is raised. After it, the response ends without its last chunk, which clients report.
     """
@@ -209,8 +209,6 @@ async def _send_audio(
         pass  # of a client that does not read
     finally:
         waits.cancel()
-        for text in job.warnings:
-            print_message("warning", text)
 
 
 def _warning_header(job: Job) -> dict[str, str]:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from jaxvoice.config import format_value
+from jaxvoice.console import print_message
 from jaxvoice.errors import ConfigError, JaxvoiceError, JaxvoiceWarning
 
 State = Literal["receiving", "waiting", "running", "done", "failed", "cancelled"]
@@ -193,7 +194,10 @@ class WorkQueue:
             job._notify()
 
     def _run(self, job: Job) -> Exception | None:
-        """Compute the blocks of `job` until it is cancelled; returns the exception that it ended with."""
+        """Compute the blocks of `job` until it is cancelled; returns the exception that it ended with.
+
+        The warnings of the job are printed at its end.
+        """
         assert job._work is not None
         with _caught_warnings() as caught:
             try:
@@ -214,6 +218,8 @@ class WorkQueue:
                 return failure
             finally:
                 job.warnings = tuple(dict.fromkeys(caught))
+                for text in job.warnings:
+                    print_message("warning", text)
         return None
 
 

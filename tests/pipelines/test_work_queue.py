@@ -148,6 +148,7 @@ def test_failures_are_kept_and_the_thread_goes_on(queue, capsys):
     assert "in is_wrong" in capsys.readouterr().err  # a bug has a traceback
     job = end_of(started(queue, warns))
     assert job.state == "done" and job.warnings == ("clipped",)
+    assert capsys.readouterr().err.count("warning: clipped") == 1
     assert queue.taken == 0
 
 
