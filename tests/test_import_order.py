@@ -5,6 +5,7 @@ an import of the module that defines the name.
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -89,16 +90,23 @@ def imports_of(text: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
-def graph_with(module: str = "", line: str = "") -> dict[str, list[str]]:
+def modules_imported_by(text: str) -> list[str]:
+    """The modules of the package that a source text imports, sorted."""
+    return sorted({imported for imported in imports_of(text) if imported in MODULES})
+
+
+@functools.cache
+def import_graph() -> Graph:
+    """The imports of every module."""
+    return {name: modules_imported_by(file.read_text(encoding="utf-8")) for name, file in MODULES.items()}
+
+
+def graph_with(module: str, line: str) -> Graph:
     """The imports of every module, with those of one more `line` in `module`."""
-    found = {}
-    for name, file in MODULES.items():
-        text = file.read_text(encoding="utf-8") + (f"\n{line}\n" if name == module else "")
-        found[name] = sorted({imported for imported in imports_of(text) if imported in MODULES})
-    return found
+    text = MODULES[module].read_text(encoding="utf-8")
+    return {**import_graph(), module: modules_imported_by(f"{text}\n{line}\n")}
 
 
-GRAPH = graph_with()
 PIPELINES = {defining_module(*family.pipeline.split(":")) for family in models.FAMILIES}
 
 
@@ -175,23 +183,23 @@ def test_import_order_contains_every_package():
 
 
 def test_packages_import_packages_below_them_only():
-    assert not upward_imports(GRAPH)
+    assert not upward_imports(import_graph())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families_import_no_training_code_of_other_families(family):
-    own = {name: found for name, found in GRAPH.items() if package_of(name) == f"jaxvoice.models.{family}"}
+    own = {name: found for name, found in import_graph().items() if package_of(name) == f"jaxvoice.models.{family}"}
     assert len(own) > 3 and not foreign_training(own)
 
 
 def test_family_independent_modules_import_no_family():
-    assert not families_imported(GRAPH)
-    needed = {line.split()[0] for line in families_imported(GRAPH, exceptions=())}
+    assert not families_imported(import_graph())
+    needed = {line.split()[0] for line in families_imported(import_graph(), exceptions=())}
     assert needed == OF_A_FAMILY | PIPELINES
 
 
 def test_imports_have_no_cycles():
-    assert not cycles(GRAPH)
+    assert not cycles(import_graph())
 
 
 @pytest.mark.parametrize(
