@@ -62,6 +62,7 @@ def test_text_is_spoken_in_the_voice_of_a_recording(place, tmp_path, capsys):
     np.testing.assert_allclose(slow, expected.audio, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_texts_may_begin_with_a_dash_and_all_references_are_named(place, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a.wav", "b.wav", "-c.wav"):

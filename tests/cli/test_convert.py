@@ -71,6 +71,7 @@ def test_one_file_is_written(recordings, model, converter, tmp_path, capsys):
     np.testing.assert_array_equal(read(output), converter.convert(source, reference, pitch=-2.0))
 
 
+@pytest.mark.slow
 def test_long_recordings_are_written_in_parts(model, converter, tmp_path, capsys, monkeypatch):
     """At a low rate, the file is small, and its conversion has three windows of 30 s."""
     source, output = tmp_path / "long.wav", tmp_path / "out.wav"

@@ -36,6 +36,7 @@ def printed(capsys, *arguments) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_folders_have_activations_and_weights(files, capsys):
     out = printed(capsys, files / "model")
     assert out.startswith("activations\n") and "\nweights\n" in out

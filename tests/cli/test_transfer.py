@@ -34,6 +34,7 @@ def transfer(*arguments):
     return main(["transfer", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_folders_are_converted_to_folders(place, tmp_path, capsys):
     code = transfer(place / "in", tmp_path / "out", "--model", place / "model", "--subtype", "float")
     assert code == 0 and "2 WAV files" in capsys.readouterr().out

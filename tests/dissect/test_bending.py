@@ -245,6 +245,7 @@ def test_mixtures_of_captured_activations_and_of_weights(layers):
         bent(layers, x, sources={"other": {"a": x}})
 
 
+@pytest.mark.slow
 def test_controls_do_not_recompile(generator, mel):
     config = BendingConfig(
         (

@@ -159,6 +159,7 @@ def test_gradients_pass_through_a_capture(generator, mel):
     np.testing.assert_allclose(captured["ups.1"], dissect.capture(dissect.tag(generator))(mel)[1]["ups.1"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_edit_equals_a_change_of_weights(generator, mel):
     """Doubling the output of a layer equals doubling its weights, for results and gradients."""
     doubled = eqx.tree_at(lambda g: (g.ups[0].weight_g, g.ups[0].bias), generator, replace_fn=lambda array: 2 * array)

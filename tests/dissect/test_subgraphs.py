@@ -36,6 +36,7 @@ def captured(generator, mel):
     return dissect.capture(generator)(mel)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_the_full_run(generator, mel, captured):
     audio, found = captured
     for name in ("conv_pre", "ups.0", LAST):
@@ -69,6 +70,7 @@ def test_a_subgraph_computes_nothing_after_its_results(generator, mel, captured)
     assert counted < 0.5 * len(str(jax.make_jaxpr(dissect.capture(generator, ["ups.0"]))(mel)))
 
 
+@pytest.mark.slow
 def test_parts_work_under_jit_grad_and_vmap(generator, mel, captured):
     audio, found = captured
     resume = dissect.resume(generator)

@@ -498,6 +498,7 @@ def test_summary_without_tensorboard_does_not_mention_it(tmp_path):
     assert "tensorboard" not in printed and str(tmp_path / "samples") in printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_run_on_tones_is_trained_and_resumed(tmp_path, capsys, tones):
     run = tmp_path / "run"

@@ -263,6 +263,7 @@ def test_resumed_run_needs_its_content_encoder(tmp_path, voices, encoder, monkey
     assert len(begun) == 2 and begun[0][0].config == begun[1][0].config
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_init_from_uses_the_networks_of_another_run(tmp_path, voices, encoder, monkeypatch):
     begun = fake_fit(monkeypatch)

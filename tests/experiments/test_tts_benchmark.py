@@ -31,6 +31,7 @@ def test_a_batch_is_padded_and_its_durations_add_up() -> None:
     assert not batch.mel[0, :, 20:].any() and batch.mel[0, :, :20].all()
 
 
+@pytest.mark.slow
 def test_rows_are_measured(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tts, "keep_freed_memory", lambda: True)
     for name, value in {"PAUSE_SECONDS": 0, "WINDOW_SECONDS": 0, "MATRIX_SIZE": 16}.items():

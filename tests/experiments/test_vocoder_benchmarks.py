@@ -19,6 +19,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(timing, name, value)
 
 
+@pytest.mark.slow
 def test_inference_measures_every_engine(tmp_path) -> None:
     options = inference.Options(
         preset="tiny", frames=(8,), sweep_frames=(8,), sweep_batch=(), json=tmp_path / "x.json", **FORCED

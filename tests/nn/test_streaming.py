@@ -211,6 +211,7 @@ def test_layers_with_state_use_it():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "delay"), [(nn.LSTM, 0), (nn.GRU, 3)])
 def test_recurrent_layers_keep_their_state(layer, delay):
     lstm = layer(3, 4, num_layers=2, dropout=0.5, key=KEY)

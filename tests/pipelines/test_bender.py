@@ -47,6 +47,7 @@ def padded(audio=AUDIO[0]):
     return np.pad(audio, (0, RATE - len(audio)))
 
 
+@pytest.mark.slow
 def test_plain_results_are_those_of_the_pipelines(benders, folders):
     found = {name: bender.play(bender.read(folders / "in.wav", seed=3)) for name, bender in benders.items()}
     rave = jaxvoice.Rave.load(folders / "rave")
@@ -138,6 +139,7 @@ def test_long_recordings_are_cut_and_lengths_are_whole_seconds(benders, tmp_path
     assert not one.is_cut and bender.play(one).shape == (-(-500 * bender.sample_rate // RATE), 1)
 
 
+@pytest.mark.slow
 def test_models_of_several_channels(folders, tmp_path):
     config = CONFIGS["stereo"]
     RAVE.save_network(tmp_path / "stereo", random_model(config), config)

@@ -114,6 +114,7 @@ def test_stream_latency_is_the_right_context(vocoder):
     assert list(vocoder.stream([])) == []
 
 
+@pytest.mark.slow
 def test_many_lengths_compile_few_programs(monkeypatch):
     traced, run = [], Generator.__call__
 

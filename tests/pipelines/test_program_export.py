@@ -74,6 +74,7 @@ def run_host(folder, blocks, tmp_path):
     return np.load(tmp_path / "y.npy")
 
 
+@pytest.mark.slow
 def test_host_without_jaxvoice_streams_hifigan(vocoder, mel, tmp_path, capsys):
     assert main(["export", str(vocoder), "--to", str(tmp_path / "stream"), "--block", "8"]) == 0
     about = json.loads((tmp_path / "stream" / "stream.json").read_text(encoding="utf-8"))
@@ -99,6 +100,7 @@ def test_host_without_jaxvoice_streams_rave(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platforms", [("cpu",), ("cpu", "cuda", "tpu")])
 def test_jax_programs_compute_the_network(vocoder, mel, tmp_path, platforms):
     to = tmp_path / "vocoder.jax"

@@ -65,6 +65,7 @@ def test_session_equals_the_pipeline(audio):
     assert_equals_the_pipeline(pipeline(), audio, [4, 8], channels=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "options"), [(SMALL, {"channels": 2}), (STEREO, {})], ids=["two mono", "stereo"])
 def test_causal_session_of_two_channels_is_the_delayed_transfer(config, options, audio):
     """Causal encoders have no delay, so that the session is late by the delay of the decoder alone."""
@@ -79,6 +80,7 @@ def test_causal_session_of_two_channels_is_the_delayed_transfer(config, options,
     assert np.abs(found[0, delay:] - whole[1, :-delay]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v1", "gru", "mel"])
 def test_session_of_other_networks(name, audio):
     """Batch norms of v1 are folded into convolutions, which then have biases; a GRU depends on all earlier frames."""
@@ -92,12 +94,14 @@ def test_session_of_other_networks(name, audio):
     assert_equals_the_pipeline(Rave(model, CONFIGS[name]), np.tile(audio[0], 3), [12, 24])
 
 
+@pytest.mark.slow
 def test_session_of_principal_components_and_of_several_channels(audio):
     rave, _ = with_pca(latent_size=2)
     assert_equals_the_pipeline(rave, audio[0], [4, 8])
     assert_equals_the_pipeline(pipeline(STEREO), audio, [4, 8])
 
 
+@pytest.mark.slow
 def test_session_of_codes(audio):
     model = FAMILY.build(DISCRETE, key=jax.random.key(0))
     codebooks = model.state.encoder.rvq.layers

@@ -28,6 +28,7 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.slow
 def test_speaking_after_warm_up_compiles_nothing(compiled):
     # No other test compiles programs of these sizes. The predicted durations are close to those of the corpus.
     config = dataclasses.replace(

@@ -134,6 +134,7 @@ def test_batch_equals_single_calls(vocoder):
     assert vocoder.synthesize([], check=False) == []
 
 
+@pytest.mark.slow
 def test_many_lengths_compile_few_programs(monkeypatch):
     traced, run = [], WaveGlow.__call__
 
@@ -149,6 +150,7 @@ def test_many_lengths_compile_few_programs(monkeypatch):
     assert len(traced) == 5  # 16, 24, 32, 48, 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [160, 161, 8009])
 def test_resynthesis_keeps_the_length(vocoder, network, samples):
     audio = np.sin(np.arange(samples) * 0.3).astype(np.float32) * 0.5

@@ -52,6 +52,7 @@ def check_resumable(run, whole):
     assert not list((run / "checkpoints").glob("*tmp*"))
 
 
+@pytest.mark.slow
 @posix
 def test_run_resumes_after_a_kill_while_training(whole, tmp_path, compilation_cache):
     done = process(tmp_path / "run", compilation_cache, kill_at=17)

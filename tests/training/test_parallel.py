@@ -86,6 +86,7 @@ def test_gradients_of_gathered_parameters_are_split():
     np.testing.assert_allclose(found, np.cos(weight), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [8, 1])
 def test_sharded_run_equals_replicated_run_and_resumes_on_other_devices(count, tmp_path):
     task = ToyTask(ToyConfig(width=512))

@@ -125,6 +125,7 @@ def test_labels_follow_the_frames_of_the_encoder():
     np.testing.assert_array_equal(batch_labels(batch, 5), [[1, 2, 3, 1, 0], [2, 2, 0, 0, 0]])
 
 
+@pytest.mark.slow
 def test_padding_and_frames_without_labels_do_not_change_the_update(batches):
     still = replace(MODEL, attention_dropout=0.0)
     # The epsilon suppresses updates by rounding errors: the true gradients of biases before batch norm are zero.

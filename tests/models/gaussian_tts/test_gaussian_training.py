@@ -128,6 +128,7 @@ def same(left, right):
 PARTS = ("acoustic", "durations")
 
 
+@pytest.mark.slow
 def test_each_phase_updates_its_own_network_only(run):
     states, (first, second) = run[0], PARTS
     for before, after, learning in zip(states, states[1:], (first, first, second, second), strict=False):
@@ -197,6 +198,7 @@ def test_training_reduces_the_loss(step, run):
     assert durations[-1] < 0.5 * durations[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "part"), [(0, "acoustic"), (2, "durations")], ids=["acoustic", "durations"])
 def test_eight_devices_equal_one_device(task, run, number, part):
     states, logged = run

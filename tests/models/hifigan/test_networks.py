@@ -257,6 +257,7 @@ def test_a_call_of_the_discriminators_returns_the_state_after_one_power_iteratio
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_networks_accept_batches_of_size_0(key):
     discriminators = Discriminators(TINY, key=key)
     state = discriminators.msd.init_state(key=key)

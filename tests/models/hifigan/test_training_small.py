@@ -229,6 +229,7 @@ def test_generator_reads_stored_mels(start, stepped):
     assert abs(found[0, -1] / our_losses(same)[0, -1] - 1) > 1e-3
 
 
+@pytest.mark.slow
 def test_reconstruction_steps_skip_the_discriminators(start):
     trainer = Trainer(dataclasses.replace(CONFIG, reconstruction_steps=2))
     assert [trainer.task.phase_of(step) for step in (0, 1, 2, 9)] == [0, 0, 1, 1]

@@ -62,6 +62,7 @@ def test_unvoiced_frames_are_silent():
     assert not found[2400:4800].any() and found[:2400].std() > 0.8 and found[4800:].std() > 0.8
 
 
+@pytest.mark.slow
 def test_windows_equal_the_whole(network):
     random = np.random.default_rng(0)
     features = random.normal(size=(80, 400)).astype(np.float32)

@@ -44,6 +44,7 @@ def inputs(frames=24, rows=None):
     return features.astype(np.float32), pitch.astype(np.float32), reference.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_call_is_the_composition_of_its_parts(model):
     features, pitch, reference = inputs()
     audio = call(model, features, pitch, reference)
@@ -59,6 +60,7 @@ def test_call_is_the_composition_of_its_parts(model):
     assert np.abs(sampled - audio).max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", ["1.7", "2.6"])
 def test_padded_sources_equal_sources_alone(release):
     content = dataclasses.replace(SMALL.content, nemo_release=release)
@@ -87,6 +89,7 @@ def test_content_encoders_receive_no_gradient(model):
     assert changed and all(name.startswith("speaker_encoder.") for name in changed)
 
 
+@pytest.mark.slow
 def test_given_content_encoders_are_folded(model):
     config = dataclasses.replace(SMALL.content, classes=5)
     trained = Conformer(config, key=jax.random.key(7))
@@ -105,6 +108,7 @@ def test_given_content_encoders_are_folded(model):
         HiFiVC(SMALL, content_encoder=other, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_models_without_pitch_encoder_take_no_pitch(model):
     features, pitch, reference = inputs(8)
     without = HiFiVC(dataclasses.replace(SMALL, pitch_encoder=None), key=jax.random.key(0))

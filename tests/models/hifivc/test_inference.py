@@ -51,6 +51,7 @@ def inference(network: HiFiVC, piece: int = 200, overlap: int = 10, config=SMALL
     return HiFiVCInference(network, config, piece=piece, overlap=overlap, window=WINDOW)
 
 
+@pytest.mark.slow
 def test_batches_and_decoder_windows_do_not_change_the_waveform(network, speaker):
     lengths = [7, LENGTH, 7, LENGTH]
     items = [source(length, seed) for seed, length in enumerate(lengths)]

@@ -106,6 +106,7 @@ def test_numbers_of_parameters_equal_the_release(name, count):
     assert count_parameters(build(preset(name).discriminators)) == count
 
 
+@pytest.mark.slow
 def test_discriminators_take_several_channels_and_batch_axes(key):
     config = DiscriminatorConfig("spectral", capacity=2, scales=1, fft_sizes=(256,), spectral_channels=2)
     network = build(config, 2)

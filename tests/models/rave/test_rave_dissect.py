@@ -154,6 +154,7 @@ def test_steps_of_the_tutorial():
     assert network.path is None
 
 
+@pytest.mark.slow
 def test_a_bent_stream_equals_the_bent_network():
     network, state = with_formula_weights(SMALL)
     config = BendingConfig(

@@ -187,6 +187,7 @@ def test_stream_of_a_model_quantises_if_its_training_did(enabled):
     assert np.abs(found - other[: len(found)]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warmed_up", [0, 1])
 def test_stream_of_v1_adds_noise_after_the_first_phase(warmed_up):
     model = random_model(CONFIGS["v1"])

@@ -33,3 +33,13 @@ SMALL = VITSConfig(
     segment_frames=4,
     discriminators=DiscriminatorConfig(periods=(2, 3), scales=1, width=1 / 8),
 )
+
+SHALLOW = dataclasses.replace(
+    SMALL,
+    posterior=WaveNetConfig(layers=1),
+    flow=WaveNetConfig(layers=1),
+    flows=1,
+    decoder=dataclasses.replace(SMALL.decoder, upsample_rates=(16, 16), upsample_kernel_sizes=(32, 32)),
+    discriminators=dataclasses.replace(SMALL.discriminators, periods=(2,)),
+)
+"""With fewer layers, because a program of a whole training step takes long to compile."""

@@ -81,6 +81,7 @@ def blocked_gradients():
     return run(encoder(), voiced(0), voiced(1))
 
 
+@pytest.mark.slow
 def test_the_gradient_reaches_the_samples():
     _, _, (gradient, metrics) = audio_gradients(encoder(), voiced(0), voiced(1))
     assert float(metrics["speaker_gradient"]) > 1e-4 and float(metrics["mel_gradient"]) > 0

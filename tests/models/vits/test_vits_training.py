@@ -42,20 +42,10 @@ from jaxvoice.training.training_state import Skeleton, array_names
 from jaxvoice.weights import count_parameters, named_arrays
 from tests.models.speaker_encoder.small import random_encoder
 from tests.models.vits.frozen_encoder import PLACES, Blocked, digest
-from tests.models.vits.small import SMALL
+from tests.models.vits.small import SHALLOW, SMALL
 from tests.random_networks import random_network
 
-# Fewer layers than in other tests, because a program of the whole step takes long to compile.
-MODEL = replace(
-    SMALL,
-    text=replace(SMALL.text, layers=1),
-    posterior=replace(SMALL.posterior, layers=1),
-    flow=replace(SMALL.flow, layers=1),
-    flows=1,
-    durations=replace(SMALL.durations, flows=2),
-    decoder=replace(SMALL.decoder, upsample_rates=(16, 16), upsample_kernel_sizes=(32, 32)),
-    discriminators=replace(SMALL.discriminators, periods=(2,)),
-)
+MODEL = SHALLOW
 # The gradient of splines doubles the time to compile the step.
 WITHOUT_SPLINES = replace(MODEL, durations=DurationConfig("deterministic", channels=6))
 HOP, RATE = MODEL.mel.hop_length, MODEL.mel.sample_rate

@@ -171,6 +171,7 @@ def test_padding_does_not_change_valid_samples(small, inputs):
     np.testing.assert_allclose(likelihoods[0][1], likelihoods[2], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_examples_of_a_batch_are_independent(small, inputs):
     mel, noise = inputs
     batch = synthesize(small, mel, noise)

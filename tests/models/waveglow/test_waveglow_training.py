@@ -260,6 +260,7 @@ def test_validation_equals_that_of_recordings_without_padding():
     assert alone.metrics["mel_l1"] == pytest.approx(difference, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_validation_in_windows_equals_that_of_whole_recordings(monkeypatch):
     store, network, found = make_store((9001, 20_000)), load(torch_network()), {}
     lengths, evaluate = [], validation._bits_per_sample

@@ -104,6 +104,7 @@ def test_other_speaker_encoders_raise_errors(change, message):
         from_dict(XTTSConfig, change)
 
 
+@pytest.mark.slow
 def test_speech_of_codes_is_that_of_their_latents():
     network = random_xtts()
     args, _ = FAMILY.example_inputs(SMALL, key=jax.random.key(0))
