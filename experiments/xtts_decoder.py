@@ -273,8 +273,8 @@ class Sentence:
 def test_sentence(experiment: Experiment, tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> Sentence:
     """The sentence that the model speaks at the end, in the voice of the recording of one of `utterances`.
 
-    It is that of `--text`, or one that is in no corpus; or the first text of `utterances` that can be
-    encoded with the vocabulary, if that one cannot.
+    It is that of `--text`, or by default a sentence that is in no corpus. If the vocabulary cannot encode that
+    sentence, it is the first text of `utterances` that it can.
 
     **Raises:** `TextError` for a `--text` with characters that the vocabulary lacks, or if no text can be encoded.
     """

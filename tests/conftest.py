@@ -23,7 +23,7 @@ if PROCESSES > 1:
     os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxvoice-numba-")
     atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 # Most of the time goes into compiling: LLVM's optimisations and the emitters of fused kernels take three quarters of
-# it, and change rounding only. A program in one part instead of many takes 11 to 24 % less on one core. An
+# it, and change rounding only. A program in one part instead of many takes 11 to 24 % less time on one core. An
 # unknown flag ends the process, so the last two are given where they were tried.
 _HASTE = ["--xla_backend_optimization_level=0"]
 if jax.__version_info__ < (0, 11):

@@ -5,7 +5,7 @@
 - `codes`: the language model, `codes` codes after a reference and a text, batch 1, the most likely code each time.
     torch concatenates its cache of keys and values, as `transformers` does.
 - `dvae encode`, `dvae decode`: a mel spectrogram of `seconds` to codes and back.
-- `decoder`: the vectors of `seconds` to audio, weight norm folded.
+- `decoder`: the latents of `seconds` to audio, weight norm folded.
 - `first audio`: text to the first block of audio. Without streaming, the original generates all codes, computes their
     latents in a second pass and decodes them. With streaming, it decodes after the first 20 codes.
 - `stream`: the decoding of a stream at growing lengths, without the language model. The original decodes all vectors so
@@ -207,7 +207,7 @@ def dvae_calls(options: Options, config: XTTSConfig, *, encode: bool) -> tuple[d
 def decoders(config: XTTSConfig) -> tuple[Any, Any]:
     """The decoders of jaxvoice and of torch with equal weights, whose weight norm is folded.
 
-    As in the pipeline, which decodes streams, that of jaxvoice is frozen without the algorithm of Winograd.
+    The decoder of jaxvoice is frozen without the algorithm of Winograd, as in the pipeline.
     """
     import equinox as eqx
     import jax
@@ -236,7 +236,7 @@ def decoders(config: XTTSConfig) -> tuple[Any, Any]:
 
 
 def latents_of(config: XTTSConfig, seconds: float) -> tuple[Array, Array]:
-    """Random vectors for `seconds` of audio `(codes, channels)`, and the vector of a speaker."""
+    """Random latents for `seconds` of audio `(codes, channels)`, and the vector of a speaker."""
     random = np.random.default_rng(2)
     codes = round(seconds * config.input_rate / config.dvae.samples_per_code)
     speaker = random.normal(0, 1, config.decoder.cond_channels)

@@ -291,11 +291,11 @@ async def _send_unfinished(
 
 
 def _byte_range(header: str, size: int) -> tuple[int, int]:
-    """The first byte and the end of the range of a header; all bytes for other headers than of one range."""
+    """The first byte and the end of the range of a header; all bytes if the header is not a single valid range."""
     unit, _, given = header.partition("=")
     first, dash, last = given.partition("-")
-    known = first.isdecimal() and (not last or last.isdecimal()) and max(len(first), len(last)) <= 18
-    if unit.strip() == "bytes" and dash and known:
+    is_range = first.isdecimal() and (not last or last.isdecimal()) and max(len(first), len(last)) <= 18
+    if unit.strip() == "bytes" and dash and is_range:
         start, end = int(first), min(int(last) + 1 if last else size, size)
         if start < end:
             return start, end

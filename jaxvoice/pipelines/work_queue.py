@@ -214,13 +214,20 @@ class WorkQueue:
             except JaxvoiceError as failure:
                 return failure
             except Exception as failure:  # a bug should not end the thread, on which all later jobs depend
-                traceback.print_exc(file=sys.stderr)
+                with _ignoring_closed_stderr():
+                    traceback.print_exc(file=sys.stderr)
                 return failure
             finally:
                 job.warnings = tuple(dict.fromkeys(caught))
-                for text in job.warnings:
-                    print_message("warning", text)
+                with _ignoring_closed_stderr():
+                    for text in job.warnings:
+                        print_message("warning", text)
         return None
+
+
+def _ignoring_closed_stderr() -> contextlib.AbstractContextManager[None]:
+    """A context that ignores the errors of a closed stderr, which should not end the thread."""
+    return contextlib.suppress(OSError, ValueError)
 
 
 @contextlib.contextmanager

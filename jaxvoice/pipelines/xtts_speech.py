@@ -20,7 +20,7 @@ from jaxvoice.nn import freeze
 from jaxvoice.pipelines.vocoder import Waveform
 from jaxvoice.pipelines.xtts_voice import XTTSVoice
 
-_WARM_UP = 24  # vectors of which the decoder decodes a block of each length
+_WARM_UP = 24  # latents of which the decoder decodes a block of each length
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class SpokenPiece:
     codes: Int32[np.ndarray, " codes"]
     """The codes of its speech, without the stop."""
     latents: Float32[np.ndarray, "vectors channels"]
-    """The vectors that were decoded: one for each code, and one for the stop if there is one."""
+    """The latents that were decoded: one for each code, and one for the stop if there is one."""
     samples: int
     """The number of samples of its audio."""
     stopped: bool
@@ -69,7 +69,7 @@ class XTTSSpeech:
 
     @property
     def latents(self) -> Float32[np.ndarray, "vectors channels"]:
-        """The vectors of all pieces."""
+        """The latents of all pieces."""
         return np.concatenate([piece.latents for piece in self.pieces])
 
 

@@ -265,7 +265,7 @@ class XTTSSynthesizer:
             for each text.
         - `sample_rate`: of references that are arrays, in Hz.
         - `stream`: whether the audio is returned in blocks as soon as it is known, the first after the first 8 codes
-            (0.37 s of speech) at a speed of up to 2, and further ones after each 20 codes; for one text. Together,
+            (0.37 s of speech) at a speed of up to 1.6, and further ones after each 20 codes; for one text. Together,
             the blocks equal the result without `stream`.
         - `speed`: relative speed from 0.1 to 10, by which the latents of the language model are interpolated. The pitch
             does not change. Values far from 1 sound unnatural.
@@ -314,8 +314,8 @@ class XTTSSynthesizer:
         """Compile the programs for texts of all lengths, so that the first call of `speak` does not compile them.
 
         The encoders of references are compiled with the first reference, and programs for pieces of more than about
-        15 s of speech with the first such piece. Without a perceiver (v1.1), only the programs for references of up
-        to 12 s are compiled.
+        15 s of speech with the first such piece. Without a perceiver (v1.1), the programs are compiled for
+        references of up to 12 s.
 
         **Arguments:** `batch`, the number of pieces that are spoken together, at most `batch_size`.
 

@@ -68,9 +68,9 @@ def normalize_multilingual(text: str, language: str) -> str:
 
     Double quotes are removed, square and curly brackets become round ones, and spaces are combined. The numbers of
     dates, versions and addresses are read one by one. Number words come
-    from num2words, except for Chinese. English is normalised by `jaxvoice.text.normalize`; Hindi and languages without
-    a table (`jaxvoice.text.language_tables.TABLES`) are cleaned only, with numbers in words where num2words knows the
-    language.
+    from num2words, except for Chinese. English is normalised by `jaxvoice.text.normalize`. Hindi is only cleaned:
+    numbers and symbols remain. Languages without a table (`jaxvoice.text.language_tables.TABLES`) are cleaned, and
+    their numbers become words if num2words knows the language.
 
     **Arguments:** `language`, a code such as `de`, `zh-cn` or `pt-br`, of which the part before the hyphen counts.
 

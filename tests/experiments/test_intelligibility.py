@@ -82,7 +82,7 @@ def test_speaker_and_language_are_passed_to_the_model(flags, options, tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jaxvoice.errors.JaxvoiceWarning")  # short references
-def test_teacher_forced_speech_is_that_of_the_vectors_of_all_codes_and_the_stop(tmp_path) -> None:
+def test_teacher_forced_speech_is_that_of_the_latents_of_all_codes_and_the_stop(tmp_path) -> None:
     write_small_xtts(tmp_path)
     DVAE.save_network(tmp_path / "dvae", random_network(CodecNetwork, CODEC), CODEC)
     audio = Audio(0.3 * np.random.default_rng(0).standard_normal(22050).astype(np.float32), 22050)
@@ -90,7 +90,7 @@ def test_teacher_forced_speech_is_that_of_the_vectors_of_all_codes_and_the_stop(
     model, codec = XTTSSynthesizer.load(tmp_path), jaxvoice.Codec.load(tmp_path / "dvae")
     config, voice, codes = model.config.gpt, model.voice(audio), codec.encode(audio)
     text = np.array([config.start_text, *model.tokenizer.encode("hello", "en"), config.stop_text])
-    # The vector of the stop is decoded, too; the last input has no influence.
+    # The latent of the stop is decoded, too; the last input has no influence.
     latents = model.network.gpt.latents(voice.conditioning, text, np.append(codes, np.int32(0)))
     expected = model.network.hifigan_decoder(latents, voice.speaker)[:, 0]
     assert rate == 24000 and found.shape == expected.shape

@@ -2,6 +2,8 @@
 computations wait for events."""
 
 import asyncio
+import io
+import sys
 import threading
 import warnings
 
@@ -150,6 +152,21 @@ def test_failures_are_kept_and_the_thread_goes_on(queue, capsys):
     assert job.state == "done" and job.warnings == ("clipped",)
     assert capsys.readouterr().err.count("warning: clipped") == 1
     assert queue.taken == 0
+
+
+def test_a_closed_stderr_does_not_end_the_thread(queue, monkeypatch):
+    def warns():
+        warnings.warn("clipped", JaxvoiceWarning, stacklevel=1)
+        yield b"one"
+
+    def is_wrong():
+        raise KeyError("bug")
+
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    jobs = [end_of(started(queue, work)) for work in (warns, is_wrong, warns)]
+    assert [job.state for job in jobs] == ["done", "failed", "done"]
 
 
 def test_a_closed_queue_cancels_its_jobs():

@@ -46,7 +46,6 @@ def codec() -> Codec:
     return Codec(random_network(), WITH_VOCODER)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("samples", [513, 1024, 21_000])
 def test_codes_are_those_of_the_network_for_the_whole_recording(codec, samples):
     @eqx.filter_jit

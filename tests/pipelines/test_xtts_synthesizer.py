@@ -145,7 +145,6 @@ def test_speech_that_is_ended_gives_a_warning(xtts):
         xtts.speak("the cat", speaker="Ann", max_codes=2, length_penalty=2)
 
 
-@pytest.mark.slow
 def test_voices_of_references_are_those_of_the_networks(xtts):
     """Padding to a few lengths changes nothing. The vectors of parts and of recordings are averaged."""
     first, second = tone(2.7), tone(1.4, frequency=150)

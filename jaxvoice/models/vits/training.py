@@ -57,7 +57,7 @@ COLUMNS = MappingProxyType(
     }
 )
 """Meanings of the values that training logs."""
-_OF_SPEAKERS = ("speaker_similarity", "compared_segments", "speaker_gradient, mel_gradient")
+_SPEAKER_METRICS = ("speaker_similarity", "compared_segments", "speaker_gradient, mel_gradient")
 
 
 def vits_optimizer() -> OptimizerConfig:
@@ -163,7 +163,7 @@ class VITSTask(Task):
         self.steps_per_epoch, self.validation = steps_per_epoch, validation
         self._inherited_info, self.speakers = dict(inherited_info or {}), dict(speakers or {})
         with_encoder = config.loss_weights.speaker > 0
-        self.columns = {name: text for name, text in COLUMNS.items() if with_encoder or name not in _OF_SPEAKERS}
+        self.columns = {name: text for name, text in COLUMNS.items() if with_encoder or name not in _SPEAKER_METRICS}
         self._speaker_encoder, self._encoder_info = speaker_encoder, dict(speaker_encoder_info or {})
         ids, rows = sorted(v for v in self.speakers.values() if isinstance(v, int)), config.model.num_speakers
         if rows and self.speakers and ids != list(range(rows)):

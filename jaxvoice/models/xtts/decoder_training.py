@@ -52,7 +52,7 @@ COLUMNS = MappingProxyType(
     }
 )
 """Meanings of the values that training logs."""
-_OF_SPEAKERS = ("speaker_similarity", "compared_segments", "speaker_gradient, mel_gradient")
+_SPEAKER_METRICS = ("speaker_similarity", "compared_segments", "speaker_gradient, mel_gradient")
 
 
 def decoder_optimizer() -> OptimizerConfig:
@@ -182,7 +182,7 @@ class DecoderTask(Task):
         self._source, self._encoder, self._new_encoder = source, encoder, new_encoder
         self._inherited_info = dict(inherited_info or {})
         with_encoder = config.speaker_weight > 0
-        self.columns = {name: text for name, text in COLUMNS.items() if with_encoder or name not in _OF_SPEAKERS}
+        self.columns = {name: text for name, text in COLUMNS.items() if with_encoder or name not in _SPEAKER_METRICS}
         if config.decoder != model.decoder or encoder.config != model.speaker_encoder:
             raise ConfigError(
                 "config.decoder or encoder.config differs from model; they should be model.decoder and "

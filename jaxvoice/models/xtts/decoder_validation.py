@@ -21,7 +21,7 @@ from jaxvoice.training.task import Sample, ValidationResult
 
 METRICS = MappingProxyType(
     {
-        "mel_l1": "mean absolute difference of log-mels of held-out recordings and their decoded vectors",
+        "mel_l1": "mean absolute difference of log-mels of held-out recordings and of audio decoded from their latents",
         "speaker_distance": "1 minus the cosine of the speaker encoder for the same two, averaged over recordings",
     }
 )

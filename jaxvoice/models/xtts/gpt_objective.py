@@ -32,7 +32,7 @@ class MaskingConfig:
     references: bool = True
     """Whether codes of the reference are left out of the loss."""
     only_last: bool = False
-    """Whether only those of the last example of a batch are left out, as in the release."""
+    """Whether only codes of the last example of a batch are left out, as in the release."""
     reference_stride: int | None = None
     """Samples by which the ends of a reference are divided; None for those of a code. The release divides by 256, a
     quarter of a code, so that it leaves out other codes."""
@@ -117,7 +117,7 @@ def reference_slices(lengths: Int[Array, " batch"], *, shortest: int, longest: i
 
 
 def mask_references(targets: Targets, slices: Slices, masking: MaskingConfig, samples_per_code: int) -> Targets:
-    """`targets` without the codes that overlap the reference, as `masking` says."""
+    """`targets` without the codes that overlap the reference, as configured by `masking`."""
     if not masking.references:
         return targets
     stride = masking.reference_stride or samples_per_code

@@ -41,7 +41,9 @@ def with_precision(network: _Network, precision: Precision) -> _Network:
 
     def converted(node):
         if isinstance(node, FrozenProjection):
-            raise ConfigError("The projections of the network are frozen; change its precision before freezing them.")
+            raise ConfigError(
+                "The projections of the network are frozen; call with_precision before freeze_projections."
+            )
         if not isinstance(node, Projection):
             return node
         weight = node.weight

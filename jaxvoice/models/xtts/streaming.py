@@ -82,9 +82,9 @@ class DecoderStream:
     """The decoder of one voice for latents of the language model that arrive in parts.
 
     The concatenated results of `push` and `finish` equal the audio of all latents up to rounding, for any division.
-    The work is proportional to the number of vectors: layers keep the inputs that they need again, instead of decoding
+    The work is proportional to the number of latents: layers keep the inputs that they need again, instead of decoding
     them again. Programs are compiled for blocks of two lengths and for the end. The audio is late by the receptive
-    field of the generator, by less than 16 frames that wait for a complete block, and by the vectors on which the
+    field of the generator, by less than 16 frames that wait for a complete block, and by the latents on which the
     interpolation depends.
 
     **Attributes:** `stream`, the `jaxvoice.nn.Stream` of the generator.
@@ -107,9 +107,9 @@ class DecoderStream:
         self._empty = True
 
     def push(self, latents: Float[Array, "codes channels"] | _Vectors) -> Float32[np.ndarray, " samples"]:
-        """The audio that is determined by the vectors so far; may be empty.
+        """The audio that is determined by the latents so far; may be empty.
 
-        **Raises:** `ShapeError` for vectors of another size.
+        **Raises:** `ShapeError` for latents of another size.
         """
         x = np.asarray(latents, np.float32)
         if x.ndim != 2 or x.shape[1] != self.stream.channels:
@@ -124,12 +124,12 @@ class DecoderStream:
         return self._decode(x)
 
     def finish(self) -> Float32[np.ndarray, " samples"]:
-        """The rest of the audio after the last vector.
+        """The rest of the audio after the last latent.
 
-        **Raises:** `ShapeError` if there were no vectors.
+        **Raises:** `ShapeError` if there were no latents.
         """
         if self._empty:
-            raise ShapeError("The stream has no vectors; it should have at least one before it ends.")
+            raise ShapeError("The stream has no latents; it should have at least one before it ends.")
         x = np.zeros((0, self.stream.channels), np.float32)
         for interpolation in self._interpolations:
             x = np.concatenate([interpolation.push(x), interpolation.finish()])

@@ -272,8 +272,8 @@ def freeze_projections(model: _Model) -> _Model:
     """`model` for inference on a CPU: `Projection` layers with weights in float32 become `FrozenProjection` layers.
 
     The outputs are the same, except for rounding. On other platforms, and with products of bfloat16, this layout is not
-    faster, so `model` itself is returned. The arrays do not have the names and layouts of the release: keep the
-    original model to train or save it.
+    faster, so `model` itself is returned. Weights have another name and layout than in the release, so keep the
+    original model for training and saving.
     """
 
     def frozen(node: Any) -> Any:

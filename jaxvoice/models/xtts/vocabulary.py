@@ -16,8 +16,8 @@ STOP, UNKNOWN, SPACE, START = "[STOP]", "[UNK]", "[SPACE]", "[START]"
 LANGUAGE_TAG = re.compile(r"\[([a-z]{2,3}(?:-[a-z]{2,8})?)\]")
 MOST_BYTES = 32 * 2**20
 _MOST_IDS = 1_000_000
-_WITHOUT = ("normalizer", "post_processor", "truncation", "padding")
-_MODEL_WITHOUT = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+_UNSUPPORTED = ("normalizer", "post_processor", "truncation", "padding")
+_UNSUPPORTED_IN_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 
 
 def parse_vocabulary(data: bytes, where: str) -> Mapping[str, int]:
@@ -47,10 +47,10 @@ def parse_vocabulary(data: bytes, where: str) -> Mapping[str, int]:
     pre_tokenizer = table.get("pre_tokenizer")
     if not isinstance(pre_tokenizer, dict) or pre_tokenizer.get("type") != "Whitespace":
         _refuse(where, "pre_tokenizer", pre_tokenizer, "{'type': 'Whitespace'}")
-    for name in _WITHOUT:
+    for name in _UNSUPPORTED:
         if table.get(name) is not None:
             _refuse(where, name, table[name], "null")
-    for name in _MODEL_WITHOUT:
+    for name in _UNSUPPORTED_IN_MODEL:
         if model.get(name):
             _refuse(where, f"model.{name}", model[name], "null")
     if model.get("unk_token") != UNKNOWN:

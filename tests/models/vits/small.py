@@ -42,4 +42,4 @@ SHALLOW = dataclasses.replace(
     decoder=dataclasses.replace(SMALL.decoder, upsample_rates=(16, 16), upsample_kernel_sizes=(32, 32)),
     discriminators=dataclasses.replace(SMALL.discriminators, periods=(2,)),
 )
-"""With fewer layers, because a program of a whole training step takes long to compile."""
+"""`SMALL` with fewer layers: programs of a whole training step take long to compile."""

@@ -173,7 +173,6 @@ def test_references_lie_inside_recordings():
     assert fixed.starts.tolist() == [0] * 4 and fixed.ends.tolist() == [300, 75, 300, 45]
 
 
-@pytest.mark.slow
 def test_inputs_of_a_step_are_codes_and_mels_of_each_recording():
     batch, gpt = batch_of(), MODEL.gpt
     inputs = inputs_of(codec(), batch, (4000, 6000), None)

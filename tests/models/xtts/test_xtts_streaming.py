@@ -1,7 +1,8 @@
-"""The decoder for vectors that arrive in parts, compared with the decoder of all vectors."""
+"""The decoder for latents that arrive in parts, compared with the decoder of all latents."""
 
 import dataclasses
 from fractions import Fraction
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ import pytest
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.hifigan.generator import Generator
 from jaxvoice.models.xtts import GPTConfig, HiFiDecoder, XTTSConfig, decoder_config, interpolate, preset
-from jaxvoice.models.xtts.streaming import DecoderStream, Interpolation, decoder_features, decoder_scales
+from jaxvoice.models.xtts.streaming import _BLOCKS, DecoderStream, Interpolation, decoder_features, decoder_scales
 from jaxvoice.nn import freeze
 from tests.models.speaker_encoder.small import SMALL as SPEAKER_ENCODER
 from tests.models.xtts.released import load
@@ -37,6 +38,18 @@ def decoder():
     )
     encoder = dataclasses.replace(SPEAKER_ENCODER, level=None)
     return small_decoder(XTTSConfig(gpt=GPTConfig(channels=32, heads=2), decoder=sizes, speaker_encoder=encoder))
+
+
+def test_the_first_eight_codes_fill_a_block_up_to_a_speed_of_1_6():
+    decoder = SimpleNamespace(scales=(Fraction(4), Fraction(24000, 22050)))
+
+    def frames(speed):
+        x = draw(8)
+        for scale in decoder_scales(decoder, speed):
+            x = Interpolation(scale).push(x)
+        return len(x)
+
+    assert frames(1.7) < min(_BLOCKS) <= frames(1.6)
 
 
 def draw(count):
