@@ -132,7 +132,7 @@ def test_invalid_vectors_raise_errors(decoder):
     stream = DecoderStream(decoder, np.eye(12, dtype=np.float32)[1])
     with pytest.raises(ShapeError, match=r"latents has shape \(3, 31\); it should be \(codes, 32\)"):
         stream.push(np.zeros((3, 31), np.float32))
-    with pytest.raises(ShapeError, match="The stream has no vectors"):
+    with pytest.raises(ShapeError, match="The stream has no latents"):
         stream.finish()
     assert stream.push(np.zeros((0, 32), np.float32)).shape == (0,)
 
