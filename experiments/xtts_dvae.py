@@ -5,7 +5,7 @@
 The first `--dvae-steps` steps train the DVAE. All further steps train a HiFi-GAN on the mel spectrograms of its decoded
 codes, so that the result is a codec: `jaxvoice.Codec` encodes recordings as codes, and decodes codes to audio. On a GPU
 or TPU, the DVAE has the size of XTTS v2 (`--preset v1_1` for that of v1.1), and the vocoder is HiFi-GAN V1. On a CPU it
-trains the preset `tiny` for 4,000 steps or at most seven minutes. Without `--data` it trains on a few minutes of English
+trains the preset `tiny` for 4,000 steps or at most six minutes. Without `--data` it trains on a few minutes of English
 speech that espeak-ng (extra `demo`) synthesises. The same command resumes a run that was stopped. The minutes count
 from the start of the command.
 
@@ -94,7 +94,7 @@ def default_experiment(preset: str) -> Experiment:
             vocoder_segment_size=8192,
             ema_decay=0.995,
         )
-        loop = Loop(steps=4000, minutes=6.5, validate_every=1000, checkpoint_every=1000, log_every=100)
+        loop = Loop(steps=4000, minutes=5.5, validate_every=1000, checkpoint_every=1000, log_every=100)
         devices = jax.device_count()
         return Experiment(
             preset=preset, batch_size=devices * -(-4 // devices), crops_per_clip=4, training=training, loop=loop
