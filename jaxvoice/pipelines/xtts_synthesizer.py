@@ -48,8 +48,9 @@ class XTTSSynthesizer:
 
     Use the voice of a recording only with the permission of its speaker, and mark the results as synthetic.
 
-    **Attributes:** `network`, the networks as `freeze_projections` returns them; `config`; `batch_size`; and `voices`,
-    the stored voices by name.
+    **Attributes:** `network`, the networks as `freeze_projections` returns them, which are not those to save; `config`;
+    `batch_size`; and `voices`, the stored voices by name. `jaxvoice.models.xtts.FAMILY.load_network` returns the
+    networks that can be saved.
     """
 
     def __init__(
