@@ -10,7 +10,7 @@ the model speaks a sentence, in the voice of an unseen speaker if there is one.
 
 Without `--data`, espeak-ng (extra `demo`) synthesises sentences in seven voices. `--encoder` is the folder of another
 speaker encoder, such as that of `experiments.speaker_encoder`. On a GPU or TPU, the preset `full` fine-tunes the
-decoder of the model. On a CPU, the preset `tiny` trains a small, new decoder for at most thirteen minutes.
+decoder of the model. On a CPU, the preset `tiny` trains a small, new decoder for at most fourteen minutes.
 
 Results: after 6,001 steps on two cores, a recogniser makes 8.2 % word errors in new sentences that are decoded from the
 latents of their own codes (recordings: 5.6 %). All measurements are in docs/results.md.
@@ -148,7 +148,7 @@ def default_experiment(preset: str, model: XTTSConfig | None = None, *, new: boo
             reconstruction_steps=given.training.reconstruction_steps,
             speaker_steps=5000,
         )
-        loop = replace(given.loop, minutes=13.0)
+        loop = replace(given.loop, minutes=14.0)
         devices = jax.device_count()
         return Experiment(
             preset=preset,
