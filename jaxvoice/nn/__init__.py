@@ -58,6 +58,7 @@ from jaxvoice.nn._streaming_forms import (
     StreamingForm as StreamingForm,
     Timing as Timing,
 )
+from jaxvoice.nn._upsampled import UpsampledConv1d as UpsampledConv1d
 from jaxvoice.nn._window_forms import TransposedForm as TransposedForm, WindowForm as WindowForm
 
 __dir__ = list_public(globals())

@@ -13,6 +13,7 @@ from jaxvoice.nn._module import Module
 from jaxvoice.nn._norm import fold_weight_norm
 from jaxvoice.nn._ops import check_time, conv1d_xla, conv_transpose1d_xla, polyphase_kernel, to_xla_layout
 from jaxvoice.nn._streaming_forms import StreamingForm
+from jaxvoice.nn._upsampled import UpsampledConv1d, freeze_upsampled
 from jaxvoice.nn._window_forms import TransposedForm, WindowForm, convolution_form, with_options
 from jaxvoice.nn._winograd import is_faster, taps_of, transform_kernel, winograd_conv1d
 
@@ -107,10 +108,11 @@ class FrozenConvTranspose1d(Module):
 def freeze(model: _Model, *, winograd: bool = True) -> _Model:
     """`model` for inference: weight norm is folded, and kernels are stored in the layout of XLA's convolutions.
 
-    No call transposes kernels, which saves time for short inputs. The outputs are the same, except for rounding in wide
-    layers with three or five taps, to which Winograd's algorithm is applied on CPUs. `Conv1d` and `ConvTranspose1d`
-    are replaced by layers that are called the same way and have the same attribute paths. Their weights do not have
-    torch's names and layouts: keep the original model to inspect, train or save it.
+    No call transposes kernels, which saves time for short inputs. The outputs are the same, except for rounding: on
+    CPUs, Winograd's algorithm is applied to wide layers with three or five taps, and `UpsampledConv1d` with three taps
+    computes half of the products. `Conv1d`, `ConvTranspose1d` and `UpsampledConv1d` are replaced by layers that are
+    called the same way and have the same attribute paths. Their weights do not have torch's names and layouts: keep the
+    original model to inspect, train or save it.
 
     **Arguments:** `winograd`, whether Winograd's algorithm may be applied. It computes a multiple of four times the
     dilation positions and reads up to twice as many weights, so it is slow for the short blocks of a stream.
@@ -119,6 +121,8 @@ def freeze(model: _Model, *, winograd: bool = True) -> _Model:
     """
 
     def frozen(layer):
+        if isinstance(layer, UpsampledConv1d):
+            return freeze_upsampled(layer) or eqx.tree_at(lambda one: one.conv, layer, frozen(layer.conv))
         if isinstance(layer, Conv1d):
             kernel = layer.kernel()
             options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
@@ -151,5 +155,5 @@ def freeze(model: _Model, *, winograd: bool = True) -> _Model:
             )
         return layer
 
-    folded = fold_weight_norm(model)
-    return jax.tree.map(frozen, folded, is_leaf=lambda node: isinstance(node, Conv1d | ConvTranspose1d))
+    folded, kinds = fold_weight_norm(model), Conv1d | ConvTranspose1d | UpsampledConv1d
+    return jax.tree.map(frozen, folded, is_leaf=lambda node: isinstance(node, kinds))

@@ -29,7 +29,7 @@ from jaxvoice.pipelines.request_guard import (
 from jaxvoice.pipelines.served_inputs import public_message
 from jaxvoice.pipelines.served_models import Task
 from jaxvoice.pipelines.speech_service import Computation, SpeechService, Upload
-from jaxvoice.pipelines.work_queue import BusyError, Job, changes
+from jaxvoice.pipelines.work_queue import BusyError, Job, changes, ignoring_closed_stderr
 
 FIRST_PORT = 7860
 _PORTS = 100
@@ -201,14 +201,15 @@ async def _send_audio(
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif not started and job.failure is not None:
             raise job.failure if isinstance(job.failure, JaxvoiceError) else RequestError(500, BUG)
-        elif job.failure is not None:
-            print_message("error", f"A response ended before its end: {job.failure}")
         elif not started and not waits.done():
             raise BusyError("The server is shutting down; try again later.", 1)
     except TimeoutError:
         pass  # of a client that does not read
     finally:
         waits.cancel()
+        if started and job.failure is not None:
+            with ignoring_closed_stderr():
+                print_message("error", f"A response ended before its end: {job.failure}")
 
 
 def _warning_header(job: Job) -> dict[str, str]:

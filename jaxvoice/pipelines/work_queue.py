@@ -214,18 +214,18 @@ class WorkQueue:
             except JaxvoiceError as failure:
                 return failure
             except Exception as failure:  # a bug should not end the thread, on which all later jobs depend
-                with _ignoring_closed_stderr():
+                with ignoring_closed_stderr():
                     traceback.print_exc(file=sys.stderr)
                 return failure
             finally:
                 job.warnings = tuple(dict.fromkeys(caught))
-                with _ignoring_closed_stderr():
+                with ignoring_closed_stderr():
                     for text in job.warnings:
                         print_message("warning", text)
         return None
 
 
-def _ignoring_closed_stderr() -> contextlib.AbstractContextManager[None]:
+def ignoring_closed_stderr() -> contextlib.AbstractContextManager[None]:
     """A context that ignores the errors of a closed stderr, which should not end the thread."""
     return contextlib.suppress(OSError, ValueError)
 

@@ -49,12 +49,13 @@ def test_warnings_are_sent_before_the_audio_and_printed(capsys):
         assert "warning: The file /srv/é.wav is clipped." in printed and "warning: The speech was ended." in printed
 
 
-def test_clients_that_accept_blocks_slowly_are_left(monkeypatch):
+@pytest.mark.parametrize("failure", [None, ConfigError("the model failed")])
+def test_clients_that_accept_blocks_slowly_are_left(failure, monkeypatch, capsys):
     """The time of a whole result is bounded besides that of each block, since it is kept in memory."""
     monkeypatch.setattr(server_module, "_READ_SECONDS", 0.0)
     service = SpeechService([ServedModel("speaker", Speaker())])
     computation, job = service.plan("speak", {"text": "x"}), service.queue.reserve()
-    job.blocks, job.state = [b"x", b"x"], "done"
+    job.blocks, job.state, job.failure = [b"x", b"x"], "done" if failure is None else "failed", failure
     sent = []
 
     async def receive():
@@ -71,6 +72,7 @@ def test_clients_that_accept_blocks_slowly_are_left(monkeypatch):
 
     asyncio.run(answer())
     assert sent == ["http.response.start", "http.response.body"]
+    assert ("A response ended before its end: the model failed" in capsys.readouterr().err) == (failure is not None)
     service.close()
 
 

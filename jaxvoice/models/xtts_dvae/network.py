@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, PRNGKeyArray
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.xtts_dvae.config import DVAEConfig
-from jaxvoice.nn import Conv1d, Module, length_mask, masked, operation
+from jaxvoice.nn import Conv1d, Module, UpsampledConv1d, length_mask, masked, operation
 
 _Length = Int[Array, "*batch"] | int | None
 _Mask = Bool[Array, "*batch time"] | None
@@ -54,19 +54,6 @@ class ResidualBlock(Module):
         """The output has the shape of `x`. Inputs of the convolutions are zero where `mask` is false."""
         y = self.net[2](masked(jax.nn.relu(self.net[0](masked(x, mask))), mask))
         return x + self.net[4](jax.nn.relu(y))
-
-
-class UpsampledConv(Module):
-    """Each position twice, and a convolution of the result."""
-
-    conv: Conv1d
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, key: PRNGKeyArray):
-        self.conv = Conv1d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, key=key)
-
-    def __call__(self, x: Float[Array, "*batch time in"], *, mask: _Mask = None) -> Float[Array, "*batch 2*time out"]:
-        """Twice as many positions. Inputs of the convolution are zero where `mask`, of these positions, is false."""
-        return self.conv(masked(jnp.repeat(x, 2, axis=-2), mask))
 
 
 class CodeBook(Module):
@@ -165,7 +152,7 @@ class DVAE(Module):
 
     encoder: list[tuple[Conv1d] | ResidualBlock | Conv1d]
     codebook: CodeBook
-    decoder: list[Conv1d | ResidualBlock | tuple[UpsampledConv]]
+    decoder: list[Conv1d | ResidualBlock | tuple[UpsampledConv1d]]
     config: DVAEConfig = eqx.field(static=True)
 
     def __init__(self, config: DVAEConfig, *, key: PRNGKeyArray):
@@ -189,7 +176,7 @@ class DVAE(Module):
         self.decoder = [
             Conv1d(config.code_channels, inner, 1, key=keys.pop()),
             *(ResidualBlock(inner, taps, key=keys.pop()) for _ in range(config.blocks)),
-            *((UpsampledConv(before, after, taps, key=keys.pop()),) for before, after in itertools.pairwise(ups)),
+            *((UpsampledConv1d(before, after, taps, key=keys.pop()),) for before, after in itertools.pairwise(ups)),
             Conv1d(ups[-1], mels, 1, key=keys.pop()),
         ]
         self.config = config
@@ -263,9 +250,8 @@ class DVAE(Module):
             if isinstance(layer, ResidualBlock):
                 x = layer(x, mask=_valid(left, x))
             elif isinstance(layer, tuple):
+                x = jax.nn.relu(layer[0](x, mask=_valid(left, x)))
                 left = None if left is None else 2 * left
-                mask = None if left is None else length_mask(left, 2 * x.shape[-2], batch=x.shape[:-2])
-                x = jax.nn.relu(layer[0](x, mask=mask))
             else:
                 x = layer(x)
         return x
