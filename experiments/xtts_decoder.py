@@ -231,7 +231,7 @@ def with_latents(corpus: Corpus, source: xtts_source.Source, experiment: Experim
     print_once(recordings.table())
     settings = LatentsConfig(experiment.reference, experiment.reference_seconds, experiment.latents_batch)
     print_once(f"computing the latents of {len(recordings)} recordings, unless they are stored")
-    given = source.network, source.dvae, recordings, settings
+    given = source.network, source.codec, recordings, settings
     identity = latents_identity(*given)
     columns = compute_latents(*given, identity=identity, cache=experiment.latents, progress=progress)
     target = load(recordings.corpus, source.config.output_rate)

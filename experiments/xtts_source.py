@@ -16,7 +16,7 @@ from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE
 from jaxvoice.models.xtts.family import FAMILY
 from jaxvoice.models.xtts.gpt_training import UNTRAINED
 from jaxvoice.models.xtts.tokenizer import Tokenizer
-from jaxvoice.models.xtts_dvae import DVAE
+from jaxvoice.models.xtts_dvae.codec import CodecNetwork
 from jaxvoice.models.xtts_dvae.family import FAMILY as DVAE_FAMILY
 from jaxvoice.pipelines import SpeakerEncoder
 from jaxvoice.pipelines.sources import find_model_folder
@@ -57,7 +57,7 @@ class Source:
     trained: bool
     network: XTTS
     config: XTTSConfig
-    dvae: DVAE
+    codec: CodecNetwork
     tokenizer: Tokenizer
 
 
@@ -79,7 +79,7 @@ def load_source(model: Path | None) -> Source:
     tokenizer = Tokenizer.load(folder / VOCABULARY_FILE, max_text=config.gpt.max_text)
     tokenizer.check(config.gpt)
     codec, _ = DVAE_FAMILY.load_network(folder / DVAE_FOLDER)
-    return Source(folder, is_trained(folder), network, config, codec.dvae, tokenizer)
+    return Source(folder, is_trained(folder), network, config, codec, tokenizer)
 
 
 def small_encoder_folder(settings: Settings) -> RunFolder:

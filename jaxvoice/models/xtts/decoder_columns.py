@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import overload
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 
 from jaxvoice.data.samplers import RandomCrops
 from jaxvoice.data.store import Column, Store
@@ -78,6 +78,32 @@ class InterpolatedColumn(Sequence):
         return InterpolatedRow(self._latents[index], self._scales)
 
 
+class PaddedColumn(Sequence):
+    """A column of recordings `(samples,)`, of which a row is padded with zeros to its length when it is read.
+
+    **Arguments:** `lengths`, the least number of samples of each row.
+    """
+
+    def __init__(self, rows: Column, lengths: Int64[np.ndarray, " utterances"]):
+        self._rows, self._lengths = rows, lengths
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Float32[np.ndarray, " samples"]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "PaddedColumn": ...
+
+    def __getitem__(self, index):
+        """The row of an utterance, or the column of several."""
+        if isinstance(index, slice):
+            return PaddedColumn(self._rows[index], self._lengths[index])
+        row = self._rows[index]
+        return np.pad(row, (0, max(0, int(self._lengths[index]) - len(row))))
+
+
 def training_store(
     store: Store,
     latents: Column,
@@ -96,10 +122,8 @@ def training_store(
     """
     features = InterpolatedColumn(latents, scales)
     store = store.with_columns(features=features, speaker=speaker)
-    audio = [
-        np.pad(row, (0, max(0, features[i].shape[-1] * hop_length - len(row)))) for i, row in enumerate(store["audio"])
-    ]
-    return store.with_columns(audio=audio)
+    lengths = np.array([row.shape[-1] * hop_length for row in features], np.int64)
+    return store.with_columns(audio=PaddedColumn(store["audio"], lengths))
 
 
 def training_sampler(batch_size: int, segment_frames: int, hop_length: int, *, crops_per_clip: int = 1) -> RandomCrops:

@@ -27,6 +27,7 @@ from jaxvoice.errors import ConfigError, TextError
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.network import XTTS
 from jaxvoice.models.xtts.references import SHORTEST_PART, speaker_audio
+from jaxvoice.models.xtts_dvae.codec import CodecNetwork
 from jaxvoice.models.xtts_dvae.front_end import normalized_log_mel
 from jaxvoice.models.xtts_dvae.network import DVAE
 from jaxvoice.weights.array_names import identity_of
@@ -117,7 +118,7 @@ def reference_rows(corpus: Corpus, config: LatentsConfig) -> Int64[np.ndarray, "
 
 def compute_latents(
     network: XTTS,
-    dvae: DVAE,
+    codec: CodecNetwork,
     store: Store,
     config: LatentsConfig | None = None,
     *,
@@ -132,8 +133,8 @@ def compute_latents(
 
     **Arguments:**
 
-    - `network`: its language model, its statistics of mel bands and its speaker encoder are used.
-    - `dvae`: the autoencoder whose codes the language model predicts.
+    - `network`: its language model, its statistics of mel bands (for references) and its speaker encoder are used.
+    - `codec`: the autoencoder whose codes the language model predicts, with its own statistics of mel bands.
     - `store`: recordings at `network.config.input_rate` with the column `tokens` of `usable_utterances`.
     - `config`: references and batches.
     - `identity`: the result of `latents_identity` if it is known, since it takes seconds for a large model.
@@ -142,22 +143,23 @@ def compute_latents(
     **Raises:** `ConfigError` for a DVAE that is not that of `network`; `DataError` as `computed_columns`.
     """
     config = LatentsConfig() if config is None else config
-    if dvae.config != network.config.dvae:
+    if codec.config.dvae != network.config.dvae:
         raise ConfigError(
-            f"The configuration of the DVAE is {dvae.config}; it should be {network.config.dvae}, dvae of the model."
+            f"The configuration of the DVAE is {codec.config.dvae}; it should be {network.config.dvae}, dvae of the model."
         )
-    dump = _Dump(network, dvae, store, config)
-    identity = latents_identity(network, dvae, store, config) if identity is None else identity
+    dump = _Dump(network, codec, store, config)
+    identity = latents_identity(network, codec, store, config) if identity is None else identity
     return computed_columns(store, dump.rows, identity=identity, part=part, cache=cache, progress=progress)
 
 
-def latents_identity(network: XTTS, dvae: DVAE, store: Store, config: LatentsConfig) -> str:
+def latents_identity(network: XTTS, codec: CodecNetwork, store: Store, config: LatentsConfig) -> str:
     """A hash of all that the columns of `compute_latents` depend on, besides the recordings."""
     choice = [config.reference, config.reference_seconds, config.seed]
     tokens = hashlib.sha256(b"".join(np.asarray(ids).tobytes() + b"|" for ids in store["tokens"])).hexdigest()
     encoder = network.hifigan_decoder.speaker_encoder
     settings = [_VERSION, to_dict(network.config.gpt), to_dict(encoder.config), choice, tokens]
-    networks = network.gpt, network.mel_stats, encoder, dvae.encoder, dvae.codebook
+    dvae = codec.dvae
+    networks = network.gpt, network.mel_stats, encoder, dvae.encoder, dvae.codebook, codec.mel_stats
     return hashlib.sha256(json.dumps([identity_of(networks, settings), to_dict(dvae.config)]).encode()).hexdigest()
 
 
@@ -173,8 +175,9 @@ class _References(NamedTuple):
 class _Dump:
     """Computes the columns of parts of a store."""
 
-    def __init__(self, network: XTTS, dvae: DVAE, store: Store, config: LatentsConfig):
-        self._network, self._dvae, self._store, self._config = network, dvae, store, config
+    def __init__(self, network: XTTS, codec: CodecNetwork, store: Store, config: LatentsConfig):
+        self._network, self._store, self._config = network, store, config
+        self._dvae, self._mel_stats = codec.dvae, codec.mel_stats
         self._references = reference_rows(store.corpus, config)
         model = network.config
         longest = model.gpt.max_new_codes * model.dvae.samples_per_code - 1
@@ -196,7 +199,7 @@ class _Dump:
             audio, lengths = self._audio(batch, samples)
             text, counts = _stacked([self._store["tokens"][row] for row in batch], tokens)
             given = map(jnp.asarray, (references.conditioning[places], audio, lengths, text, counts))
-            codes, latents = _latents(self._network, self._dvae, *given)
+            codes, latents = _latents(self._network, self._dvae, self._mel_stats, *given)
             codes, latents = np.asarray(codes), np.asarray(latents, np.float32)
             for i, place in enumerate(places):
                 count = self._dvae.config.code_count(int(lengths[i]))
@@ -264,6 +267,7 @@ def _reference_vectors(
 def _latents(
     network: XTTS,
     dvae: DVAE,
+    mel_stats: Float[Array, " mels"],
     conditioning: Float[Array, "batch vectors channels"],
     audio: Float[Array, "batch samples"],
     length: Int[Array, " batch"],
@@ -275,7 +279,7 @@ def _latents(
     The latent of the stop follows that of the last valid code.
     """
     mel_config = dvae.config.mel
-    mel = normalized_log_mel(audio, network.mel_stats, mel_config, length=length)
+    mel = normalized_log_mel(audio, mel_stats, mel_config, length=length)
     codes = dvae.encode(mel, length=length // mel_config.hop_length + 1)
     # The last code is that of the stop, which no latent depends on.
     followed = jnp.pad(codes, ((0, 0), (0, 1)))

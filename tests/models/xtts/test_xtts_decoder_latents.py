@@ -21,7 +21,8 @@ from jaxvoice.models.xtts.decoder_columns import (
     training_store,
 )
 from jaxvoice.models.xtts.decoder_latents import LatentsConfig, compute_latents, reference_rows, usable_utterances
-from jaxvoice.models.xtts_dvae import DVAE, normalized_log_mel
+from jaxvoice.models.xtts_dvae import CodecConfig, normalized_log_mel
+from jaxvoice.models.xtts_dvae.codec import CodecNetwork
 from tests.models.xtts.small import SMALL, random_xtts
 from tests.random_networks import random_network
 
@@ -63,7 +64,13 @@ def store(corpus):
 
 @pytest.fixture(scope="module")
 def networks():
-    return random_xtts(), random_network(DVAE, SMALL.dvae, 1)
+    return random_xtts(), random_codec()
+
+
+def random_codec(scale=1.0):
+    """A DVAE whose statistics of mel bands are not those of `random_xtts`."""
+    codec = random_network(CodecNetwork, CodecConfig(dvae=SMALL.dvae), 1)
+    return eqx.tree_at(lambda one: one.mel_stats, codec, scale * jnp.linspace(3.0, 1.5, SMALL.dvae.mel.num_mels))
 
 
 @functools.cache
@@ -125,11 +132,11 @@ def test_recordings_are_silent_after_their_end(corpus):
 
 def direct(networks, store, row, reference, seconds=6.0):
     """The columns of a recording, computed without padding."""
-    network, dvae = networks
+    network, codec = networks
     rate = SMALL.input_rate
     heard = jnp.asarray(store.waveform(reference)[: int(seconds * rate)])
-    mel = normalized_log_mel(jnp.asarray(store.waveform(row)), network.mel_stats, SMALL.dvae.mel)
-    codes = dvae.encode(mel)
+    mel = normalized_log_mel(jnp.asarray(store.waveform(row)), codec.mel_stats, SMALL.dvae.mel)
+    codes = codec.dvae.encode(mel)
     followed = jnp.append(codes, SMALL.gpt.stop_audio)
     latents = network.gpt.latents(network.condition(heard), jnp.asarray(store["tokens"][row]), followed)
     return codes, latents.T, network.embed_speaker(speaker_audio(heard, rate))
@@ -156,7 +163,11 @@ def test_computed_vectors_equal_those_of_single_recordings(networks, store, tmp_
     assert np.abs(same["latents"][0] - found["latents"][0]).max() > 1e-4
     assert np.abs(same["speaker"][0] - found["speaker"][0]).max() > 1e-3
     # Stored vectors of another model, or of other tokens, are not used.
-    for models, texts in (((random_xtts(seed=3), networks[1]), store), (networks, other)):
+    for models, texts in (
+        ((random_xtts(seed=3), networks[1]), store),
+        ((networks[0], random_codec(2.0)), store),
+        (networks, other),
+    ):
         with pytest.raises(DataError, match="identity is"):
             compute_latents(*models, texts, config, part=3, cache=tmp_path / "cache")
 
@@ -206,6 +217,8 @@ def test_utterances_that_cannot_be_read_are_listed(corpus):
 def test_another_dvae_and_short_references_are_errors(networks, store):
     other = replace(SMALL.dvae, hidden=12)
     with pytest.raises(ConfigError, match=r"hidden=12.*dvae of the model"):
-        compute_latents(networks[0], eqx.filter_eval_shape(DVAE, other, key=jax.random.key(0)), store)
+        compute_latents(
+            networks[0], eqx.filter_eval_shape(CodecNetwork, CodecConfig(dvae=other), key=jax.random.key(0)), store
+        )
     with pytest.raises(ConfigError, match=r"reference_seconds is 0\.1; it should be at least 0\.33"):
         LatentsConfig(reference_seconds=0.1)
