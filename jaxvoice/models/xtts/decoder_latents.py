@@ -145,7 +145,8 @@ def compute_latents(
     config = LatentsConfig() if config is None else config
     if codec.config.dvae != network.config.dvae:
         raise ConfigError(
-            f"The configuration of the DVAE is {codec.config.dvae}; it should be {network.config.dvae}, dvae of the model."
+            f"The configuration of the DVAE is {codec.config.dvae}; it should be {network.config.dvae}, dvae of the "
+            "model."
         )
     dump = _Dump(network, codec, store, config)
     identity = latents_identity(network, codec, store, config) if identity is None else identity
