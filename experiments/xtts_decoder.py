@@ -10,7 +10,8 @@ the model speaks a sentence, in the voice of an unseen speaker if there is one.
 
 Without `--data`, espeak-ng (extra `demo`) synthesises sentences in seven voices. `--encoder` is the folder of another
 speaker encoder, such as that of `experiments.speaker_encoder`. On a GPU or TPU, the preset `full` fine-tunes the
-decoder of the model. On a CPU, the preset `tiny` trains a small, new decoder for at most fourteen minutes.
+decoder of the model. On a CPU, the preset `tiny` trains a small, new decoder, and a small speaker encoder if
+that of the model is random. The command takes about fifteen minutes.
 
 Results: after 6,001 steps on two cores, a recogniser makes 8.2 % word errors in new sentences that are decoded from the
 latents of their own codes (recordings: 5.6 %). All measurements are in docs/results.md.

@@ -45,6 +45,7 @@ from jaxvoice.models.xtts.gpt_training import GPTState, GPTTask, GPTTrainingConf
 from jaxvoice.models.xtts.gpt_validation import METRICS, GPTValidation
 from jaxvoice.models.xtts.tokenizer import Tokenizer
 from jaxvoice.models.xtts.vocabulary import train_vocabulary
+from jaxvoice.models.xtts.voices import StoredVoice, read_voices
 from jaxvoice.models.xtts_dvae import FAMILY as DVAE_FAMILY, CodecConfig, CodecNetwork
 from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.training import parallel
@@ -308,12 +309,21 @@ def run(experiment: Experiment, started: float | None = None) -> TrainingResult:
             codec=codec,
             codec_info=codec_info,
             vocabulary=tokenizer.vocabulary,
+            voices=stored_voices(experiment, model),
             untrained=random_parts(experiment),
             validation=validation,
             inherited_info=inherited,
         )
         given = replace(experiment, unseen=unseen)
         return common.train(given, task, loader, started, initial_state(experiment, task))
+
+
+def stored_voices(experiment: Experiment, model: XTTSConfig) -> dict[str, StoredVoice]:
+    """The stored voices of the run or of `--init-from`; empty for a new model."""
+    for folder in known_folders(experiment):
+        if found := read_voices(folder, model):
+            return found
+    return {}
 
 
 def initial_state(experiment: Experiment, task: GPTTask) -> Callable[[], GPTState] | None:

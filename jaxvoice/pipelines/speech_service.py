@@ -137,10 +137,16 @@ class SpeechService:
     def keep(self, job: Job, computation: Computation) -> None:
         """Keep the result of a job, so that `result` finds it.
 
-        Of the jobs that have ended, the oldest ones are removed. The others are as many as the queue has places.
+        Of the jobs that have ended, the oldest ones are removed, also when another one ends. The others are as many as
+        the queue has places.
         """
         with self._lock:
             self._results[job.identifier] = job, computation
+        job.notify_at_end(self._remove_old)
+
+    def _remove_old(self) -> None:
+        """Remove the oldest results of jobs that have ended, up to the bounds of their number and size."""
+        with self._lock:
             ended = [one for one, _ in self._results.values() if one.is_final]
             sizes = [sum(map(len, one.blocks)) for one in ended]
             while len(ended) > _KEPT_RESULTS or (len(ended) > 1 and sum(sizes) > _KEPT_BYTES):

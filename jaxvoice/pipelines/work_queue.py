@@ -69,6 +69,12 @@ class Job:
         """
         self._queue.cancel(self)
 
+    def notify_at_end(self, ended: Callable[[], None]) -> None:
+        """Call `ended` when the state is final, on any thread; at once if it is, and perhaps twice."""
+        self._readers.append(lambda: ended() if self.is_final else None)
+        if self.is_final:
+            ended()
+
     @contextlib.contextmanager
     def notifying(self, changed: Callable[[], None]) -> Iterator[None]:
         """A context in which `changed` is called after each block and each change of a state, on any thread."""

@@ -258,7 +258,7 @@ class XTTSSynthesizer:
         **Arguments:**
 
         - `text`: a text of any length; long texts are divided into pieces at the ends of sentences, as by
-            `Tokenizer.split`. Nothing is left out.
+            `Tokenizer.split`. No words are left out.
         - `language`: the code of its language, one of `languages`.
         - `speaker`: the name of a stored voice, one of `speakers`; for a list of texts also a list of names.
         - `reference`: recordings of the speaker as for `voice`, an `XTTSVoice`, or the path of its file

@@ -219,14 +219,15 @@ def test_results_are_kept_up_to_a_number(monkeypatch):
         service.keep(job, computation)
     # Results that are still computed are never removed; of those that have ended, the last ones remain.
     assert all(service.result(job.identifier) == (job, computation) for job in jobs[:4])
+    service.keep(jobs[4], computation)
     for job in jobs[:3]:
         job.cancel()
-    service.keep(jobs[4], computation)
     assert [service.result(job.identifier) is not None for job in jobs] == [False, True, True, True, True]
     # A bound on bytes removes the oldest of those that have ended.
-    monkeypatch.setattr("jaxvoice.pipelines.speech_service._KEPT_BYTES", 10)
-    jobs[1].blocks, jobs[3].blocks = [b"x" * 8, b"x" * 8], [b"x" * 80]
-    service.keep(jobs[4], computation)
+    monkeypatch.setattr("jaxvoice.pipelines.speech_service._KEPT_RESULTS", 5)
+    monkeypatch.setattr("jaxvoice.pipelines.speech_service._KEPT_BYTES", 90)
+    jobs[1].blocks, jobs[2].blocks, jobs[3].blocks = [b"x" * 8, b"x" * 8], [b"x"], [b"x" * 80]
+    jobs[3].cancel()
     assert [service.result(job.identifier) is not None for job in jobs] == [False, False, True, True, True]
     service.close()
     with pytest.raises(ConfigError, match="no equal ones"):

@@ -34,13 +34,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
     **Raises:** `CheckpointError` for a file that cannot be read, or that is not such a vocabulary.
     """
-    from jaxvoice.models.xtts.vocabulary import START, STOP, parse_vocabulary
+    from jaxvoice.models.xtts.vocabulary import START, STOP, parse_vocabulary, vocabulary_content
 
-    try:
-        content = path.read_bytes()
-    except OSError as failure:
-        raise CheckpointError(f"{path} cannot be read ({failure.strerror}); check the path.") from failure
-    ids = parse_vocabulary(content, str(path))
+    ids = parse_vocabulary(vocabulary_content(path), str(path))
     return Vocabulary(1 + max(ids.values()), ids[START], ids[STOP])
 
 

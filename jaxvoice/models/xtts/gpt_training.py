@@ -21,6 +21,7 @@ from jaxvoice.models.xtts.gpt import GPT
 from jaxvoice.models.xtts.gpt_objective import MaskingConfig, StepInputs, Sums, losses, step_inputs, totals
 from jaxvoice.models.xtts.gpt_validation import METRICS, GPTValidation
 from jaxvoice.models.xtts.network import XTTS
+from jaxvoice.models.xtts.voices import StoredVoice, check_voices, write_voices
 from jaxvoice.models.xtts_dvae.codec import CodecNetwork
 from jaxvoice.training.accumulation import accumulate_gradient
 from jaxvoice.training.learner import Learner, check_ema_decay
@@ -131,6 +132,7 @@ class GPTTask(Task):
     - `codec`: the frozen DVAE with its statistics; it is saved with the model.
     - `codec_info`: metadata of the DVAE, such as its licence, that is saved with it.
     - `vocabulary`: the content of `vocab.json`, which is saved with the model; `None` saves none.
+    - `voices`: the stored voices of the initial model, which are saved with the model.
     - `untrained`: the parts of the initial network whose weights are random besides the language model, such as
         `("hifigan_decoder",)`. Model folders contain these names, and a pipeline does not speak with them.
     - `validation`: evaluates the language model; without it, `validate` returns no metrics.
@@ -151,6 +153,7 @@ class GPTTask(Task):
         codec: CodecNetwork,
         codec_info: Mapping[str, Any] | None = None,
         vocabulary: bytes | None = None,
+        voices: Mapping[str, StoredVoice] | None = None,
         untrained: tuple[str, ...] = (),
         validation: GPTValidation | None = None,
         inherited_info: Mapping[str, Any] | None = None,
@@ -160,8 +163,10 @@ class GPTTask(Task):
                 f"The configuration of the DVAE is {codec.config.dvae}; it should be model.dvae, which is "
                 f"{config.model.dvae}. Pass the DVAE of the model."
             )
+        check_voices(voices or {}, config.model, "voices")
         self.config, self.mel, self.steps_per_epoch = config, config.model.dvae.mel, steps_per_epoch
         self._codec, self._codec_info, self._vocabulary = codec, dict(codec_info or {}), vocabulary
+        self._voices = dict(voices or {})
         # Steps need no vocoder of the DVAE.
         self.constants = eqx.tree_at(lambda c: c.vocoder, codec, None, is_leaf=lambda node: node is None)
         self.validation, self._inherited_info, self._untrained = validation, dict(inherited_info or {}), untrained
@@ -225,7 +230,7 @@ class GPTTask(Task):
         return self.validation(state.gpt.eval_model, self.constants, state.rest.mel_stats)
 
     def save_model(self, state: GPTState, folder: str | Path) -> None:
-        """Write the whole network to a model folder, with the vocabulary and the model folder `dvae` of the DVAE."""
+        """Write the whole network to a model folder, with the vocabulary, stored voices and the model folder `dvae`."""
         folder = Path(folder)
         network = eqx.tree_at(lambda n: n.gpt, state.rest, state.gpt.eval_model, is_leaf=lambda node: node is None)
         info = {**self._inherited_info, "step": int(state.counters.step)}
@@ -237,6 +242,8 @@ class GPTTask(Task):
         if self._vocabulary is not None:
             with atomic_write(folder / VOCABULARY_FILE) as file:
                 file.write(self._vocabulary)
+        if self._voices:
+            write_voices(folder, self._voices)
 
     def describe(self) -> dict[str, Any]:
         """The training configuration and parameter counts."""

@@ -34,6 +34,7 @@ from jaxvoice.models.xtts.released_files import (
     speakers_content,
     statistics_difference,
 )
+from jaxvoice.models.xtts.vocabulary import vocabulary_content
 from jaxvoice.models.xtts.voices import VOICES_FILE, StoredVoice, read_voices, voices_content
 from jaxvoice.models.xtts.weights import RULES, count_dtypes, dtypes, ignored, networks_in, xtts_shapes
 from jaxvoice.models.xtts_dvae.config import DVAEConfig
@@ -104,7 +105,7 @@ class XTTSLayout(CheckpointLayout):
             archive, shapes, RULES, options, prefix=prefix, ignore=ignored(prefix), dtypes=dtypes(shapes)
         )
         voices = _voices(folder, config)
-        side_files = {VOCABULARY_FILE: (folder / VOCABULARY_FILE).read_bytes()}
+        side_files = {VOCABULARY_FILE: vocabulary_content(folder / VOCABULARY_FILE)}
         if voices:
             side_files[VOICES_FILE] = voices_content(voices)
         return ImportPlan(

@@ -18,12 +18,12 @@ from jaxvoice.errors import CheckpointError, ConfigError, TextError
 from jaxvoice.models.xtts.config import GPTConfig
 from jaxvoice.models.xtts.vocabulary import (
     LANGUAGE_TAG,
-    MOST_BYTES,
     SPACE,
     START,
     STOP,
     clean_text,
     parse_vocabulary,
+    vocabulary_content,
 )
 from jaxvoice.text.sentences import pack
 
@@ -85,14 +85,7 @@ class Tokenizer:
 
         **Raises:** `CheckpointError` if the file cannot be read, or is not a vocabulary of XTTS.
         """
-        try:
-            with Path(path).open("rb") as file:
-                data = file.read(MOST_BYTES + 1)
-        except OSError as failure:
-            raise CheckpointError(
-                f"{path} cannot be read ({failure.strerror}); it should be the vocab.json of the model."
-            ) from failure
-        return cls(data, max_text=max_text, where=str(path))
+        return cls(vocabulary_content(path), max_text=max_text, where=str(path))
 
     @property
     def vocabulary_size(self) -> int:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -18,6 +19,20 @@ MOST_BYTES = 32 * 2**20
 _MOST_IDS = 1_000_000
 _UNSUPPORTED = ("normalizer", "post_processor", "truncation", "padding")
 _UNSUPPORTED_IN_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+
+
+def vocabulary_content(path: str | Path) -> bytes:
+    """The content of a `vocab.json`. Of a file that is too large, one byte more than `MOST_BYTES` is read.
+
+    **Raises:** `CheckpointError` if it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except OSError as failure:
+        raise CheckpointError(
+            f"{path} cannot be read ({failure.strerror}); it should be the vocab.json of the model."
+        ) from failure
 
 
 def parse_vocabulary(data: bytes, where: str) -> Mapping[str, int]:

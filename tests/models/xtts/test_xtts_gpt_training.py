@@ -30,6 +30,7 @@ from jaxvoice.models.xtts.gpt_objective import (
 )
 from jaxvoice.models.xtts.gpt_training import GPTTask, GPTTrainingConfig
 from jaxvoice.models.xtts.gpt_validation import GPTValidation
+from jaxvoice.models.xtts.voices import StoredVoice, read_voices
 from jaxvoice.models.xtts_dvae import FAMILY as DVAE_FAMILY, CodecNetwork
 from jaxvoice.nn import length_mask
 from jaxvoice.training.compiled_step import CompiledStep
@@ -229,7 +230,10 @@ def test_parts_give_the_gradient_of_the_whole_batch():
 
 @pytest.mark.slow
 def test_steps_lower_the_losses_and_a_model_folder_has_all_parts(tmp_path):
-    made = task(replace(CONFIG, accumulate=2), vocabulary=b"{}", untrained=("hifigan_decoder",))
+    conditioning = MODEL.gpt.conditioning.latents, MODEL.gpt.channels
+    voice = StoredVoice(np.ones(conditioning, np.float32), np.ones(MODEL.speaker_encoder.dim, np.float32))
+    given = {"vocabulary": b"{}", "voices": {"Ana": voice}, "untrained": ("hifigan_decoder",)}
+    made = task(replace(CONFIG, accumulate=2), **given)
     state, batch = made.state_of(random_xtts(MODEL)), batch_of()
     after, first = step_of(made, state, batch)
     for _ in range(5):
@@ -247,6 +251,8 @@ def test_steps_lower_the_losses_and_a_model_folder_has_all_parts(tmp_path):
     made.save_model(after, folder)
     assert (tmp_path / "old.json").read_bytes() == b"old"  # files are replaced, not truncated
     network, config = FAMILY.load_network(folder)
+    (found,) = read_voices(folder, MODEL).values()
+    np.testing.assert_array_equal(found.conditioning, voice.conditioning)
     assert config == MODEL and (folder / "vocab.json").read_bytes() == b"{}"
     np.testing.assert_array_equal(network.gpt.mel_head.weight, after.gpt.model.mel_head.weight)
     stored, _ = DVAE_FAMILY.load_network(folder / "dvae")
