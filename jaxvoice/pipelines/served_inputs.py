@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxvoice.config import format_value
-from jaxvoice.data.audio import audio_info, read_as
+from jaxvoice.data.audio import audio_info, read_as, read_audio
 from jaxvoice.errors import AudioError, ConfigError, JaxvoiceError, TextError
 from jaxvoice.pipelines.recordings import Recording, read_recording
 
@@ -100,9 +100,9 @@ def check_recordings(files: Iterable[tuple[Path, str]], seconds: float, kind: st
 
 
 def read_upload(path: Path, name: str) -> Recording:
-    """The recording in an uploaded file, called `name` in messages. Errors are those of `read_recording`."""
+    """The recording in an uploaded file, called `name` in errors and warnings, which are those of `read_recording`."""
     with named(path, name):
-        return replace(read_recording(path, None, name), name=name)
+        return replace(read_recording(read_audio(path), None, name), name=name)
 
 
 def read_upload_channels(path: Path, name: str, channels: int) -> tuple[Block, int]:

@@ -8,7 +8,8 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,12 +180,14 @@ class SpeechPage:
             *values: Any,
         ) -> AsyncIterator[tuple[Any, ...]]:
             job: Job | None = None
+            kept = contextlib.ExitStack()
             try:
                 job = self.service.queue.reserve()
                 self._jobs.setdefault(str(request.session_hash), set()).add(job)
                 fields, uploads = request_of(
                     self.service, Path(self._folder.name), task, dict(zip(names, values, strict=True))
                 )
+                uploads = kept.enter_context(linked(uploads, Path(self._folder.name)))
                 computation = await asyncio.to_thread(self.service.plan, task, fields, uploads)
                 self.service.keep(job, computation)
                 self.service.queue.start(job, computation.work)
@@ -205,6 +208,7 @@ class SpeechPage:
                 if job is not None:
                     job.cancel()
                     self._jobs.get(str(request.session_hash), set()).discard(job)
+                kept.close()
 
         return run
 
@@ -273,6 +277,10 @@ def request_of(
     for upload in (one for found in uploads.values() for one in found):
         if not upload.path.resolve().is_relative_to(folder.resolve()):
             raise ConfigError(f"{upload.name} is no file that was uploaded to the page; upload it.")
+        if not upload.path.is_file():
+            raise ConfigError(
+                f"{upload.name} is no longer kept, since uploads are removed after ten minutes. Upload it again."
+            )
     size = sum(upload.path.stat().st_size for found in uploads.values() for upload in found)
     if size > service.limits.upload_bytes:
         raise ConfigError(
@@ -289,6 +297,18 @@ def request_of(
     if fields.get("voice") and uploads["reference"]:
         raise ConfigError("There are two voices; remove the recording of the voice, or choose none as known voice.")
     return fields, uploads
+
+
+@contextlib.contextmanager
+def linked(uploads: Mapping[str, Sequence[Upload]], folder: Path) -> Iterator[dict[str, list[Upload]]]:
+    """A context with links to the files of `uploads` in `folder`, which remain if the files are removed."""
+    with tempfile.TemporaryDirectory(prefix="request-", dir=folder, ignore_cleanup_errors=True) as place:
+        found: dict[str, list[Upload]] = {}
+        for name, several in uploads.items():
+            found[name] = [replace(one, path=Path(place, f"{name}{i}")) for i, one in enumerate(several)]
+            for old, new in zip(several, found[name], strict=True):
+                os.link(old.path, new.path)
+        yield found
 
 
 def player_html(job: Job) -> str:

@@ -23,7 +23,7 @@ from jaxvoice.models import speaker_encoder, vits
 from jaxvoice.pipelines.served_inputs import Limits, pcm16
 from jaxvoice.pipelines.served_models import ServedModel, load_models
 from jaxvoice.pipelines.server import address_of, create_app, make_server, open_socket
-from jaxvoice.pipelines.speech_page import SpeechPage, choices_of, player_html, request_of, status_text
+from jaxvoice.pipelines.speech_page import SpeechPage, choices_of, linked, player_html, request_of, status_text
 from jaxvoice.pipelines.speech_service import SpeechService
 from tests.models.speaker_encoder.small import SMALL as ENCODER, random_encoder
 from tests.models.vits.small import SMALL
@@ -48,6 +48,20 @@ def service():
     found = SpeechService([ServedModel(*item) for item in models.items()], Limits(upload_megabytes=0.01))
     yield found
     found.close()
+
+
+def test_uploads_that_were_removed_are_errors_and_requests_keep_theirs(service, tmp_path):
+    path = tmp_path / "me.wav"
+    soundfile.write(path, tone(0.1), RATE)
+    given = {"model": "cloner", "text": "x", "reference": str(path)}
+    _, uploads = request_of(service, tmp_path, "clone", dict(given))
+    with linked(uploads, tmp_path) as kept:
+        path.unlink()
+        (upload,) = kept["reference"]
+        assert upload.name == "me.wav" and len(soundfile.read(upload.path)[0]) == RATE // 10
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=r"me\.wav is no longer kept, .* after ten minutes\. Upload it again"):
+        request_of(service, tmp_path, "clone", dict(given))
 
 
 def test_components_follow_from_the_model(service):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxvoice.errors import AudioError, CheckpointError, ConfigError, TextError
+from jaxvoice.errors import AudioError, CheckpointError, ConfigError, JaxvoiceWarning, TextError
 from jaxvoice.models.hifigan import FAMILY
 from jaxvoice.pipelines import HiFiGANVocoder, Rave, Synthesizer, VITSSynthesizer, VoiceConverter
 from jaxvoice.pipelines.served_inputs import Limits, check_recordings, pcm16, public_message, read_upload
@@ -208,6 +208,14 @@ def test_audio_with_nan_is_an_error_and_long_audio_is_divided(uploads):
         list(ServedModel("broken", Broken()).speak("x"))
     blocks = list(ServedModel("speaker", Speaker()).speak("x" * 25))
     assert [len(block) for block in blocks] == [RATE, RATE, RATE // 2]
+
+
+def test_warnings_about_uploads_contain_their_names(tmp_path):
+    path = tmp_path / "upload1"
+    loud = 5 * np.hanning(RATE) * np.sin(0.1 * np.arange(RATE))
+    soundfile.write(path, np.clip(loud, -0.8, 0.8), RATE, format="WAV", subtype="FLOAT")
+    with pytest.warns(JaxvoiceWarning, match=r"^me\.wav\b"):
+        assert read_upload(path, "me.wav").name == "me.wav"
 
 
 def test_results_are_kept_up_to_a_number(monkeypatch):
