@@ -94,6 +94,7 @@ def train_small_encoder(settings: Settings, started: float) -> Path:
     """
     folder = small_encoder_folder(settings)
     if folder.has_validation():
+        print_once(f"The speaker encoder is that of {folder.path}, trained before; remove the folder to train another.")
         return folder.path
     print_once("The speaker encoder of --model was not trained; a small one is trained first.")
     given = encoder_experiment.default_experiment("tiny")
@@ -106,7 +107,8 @@ def train_small_encoder(settings: Settings, started: float) -> Path:
     except DataError as failure:
         raise DataError(f"{failure} Or pass a trained encoder with --encoder.") from None
     if result.stopped == "interrupted":
-        print_once("The training of the speaker encoder was interrupted; the same command resumes it.")
+        after = "uses it as it is; remove its folder to train another" if folder.has_validation() else "resumes it"
+        print_once(f"The training of the speaker encoder was interrupted; the same command {after}.")
         raise KeyboardInterrupt
     return folder.path
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -259,15 +259,29 @@ class ResultEndpoint:
         if job.state != "done":
             await _send_unfinished(job, audio_header(computation), headers, scope, receive, send)
             return
-        audio = b"".join(job.blocks)
-        whole = audio_header(computation, len(audio)) + audio
-        first, last = _byte_range(request.headers.get("range", ""), len(whole))
+        blocks = [audio_header(computation, sum(map(len, job.blocks))), *job.blocks]
+        size = sum(map(len, blocks))
+        first, last = _byte_range(request.headers.get("range", ""), size)
         headers |= {"Accept-Ranges": "bytes", "Content-Length": str(last - first)}
-        partial = last - first < len(whole)
+        partial = last - first < size
         if partial:
-            headers["Content-Range"] = f"bytes {first}-{last - 1}/{len(whole)}"
-        await _start(send, headers, 206 if partial else 200)
-        await send({"type": "http.response.body", "body": whole[first:last], "more_body": False})
+            headers["Content-Range"] = f"bytes {first}-{last - 1}/{size}"
+        with contextlib.suppress(TimeoutError):  # of a client that does not read
+            async with asyncio.timeout(_READ_SECONDS):
+                await _start(send, headers, 206 if partial else 200)
+                for part in _parts(blocks, first, last):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _parts(blocks: Iterable[bytes], first: int, last: int) -> Iterator[bytes]:
+    """The bytes `first` to `last`, exclusive, of `blocks` one after another, in parts of at most a block."""
+    start = 0
+    for block in blocks:
+        part = block[max(0, first - start) : max(0, last - start)]
+        start += len(block)
+        if part:
+            yield part
 
 
 async def _send_unfinished(
@@ -280,7 +294,11 @@ async def _send_unfinished(
             await _start(send, headers)
             block = header + block
         started = True
-        await send({"type": "http.response.body", "body": block, "more_body": True})
+        try:
+            async with asyncio.timeout(_SEND_SECONDS):
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        except TimeoutError:  # of a client that does not read
+            return
     if started:
         if job.state == "done":
             await send({"type": "http.response.body", "body": b"", "more_body": False})

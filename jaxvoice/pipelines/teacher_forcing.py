@@ -126,7 +126,12 @@ def teacher_force(
     _check_empty(output)
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; it should be at least 1.")
-    folder, _ = find_model_with_method(model, "speak", "a text-to-speech model")
+    folder, family = find_model_with_method(model, "speak", "a text-to-speech model")
+    if family.name != FAMILY.name:
+        raise ConfigError(
+            f"The model {folder} is of the family {family.name}; it should be a {FAMILY.name}, which predicts "
+            "spectrograms from phonemes with durations."
+        )
     network, config = FAMILY.load_network(folder)
     print_notices(folder, FAMILY)
     mel_to_audio = MelToAudio(vocoder, config.mel)

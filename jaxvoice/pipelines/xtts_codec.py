@@ -54,9 +54,12 @@ class Codec:
                 f"The configuration of the network differs from config (network != config: {'; '.join(unlike)}). "
                 "Pass the configuration that the network was built from."
             )
-        self.network, self.config, self.window = network, config, window
-        # Two convolutions in each block, and less than one code for those of other rates and the frames of the mel.
-        self._context = 2 * config.dvae.blocks * (config.dvae.kernel_size // 2) + config.dvae.kernel_size // 2 + 1
+        if not isinstance(window, int | np.integer) or isinstance(window, bool):
+            raise ConfigError(f"window is {format_value(window)}; it should be a whole number of codes.")
+        self.network, self.config, self.window = network, config, int(window)
+        # Two convolutions in each block, less than one code for those of other rates, and half a frame of the mel.
+        half_frame = -(-config.mel.n_fft // 2 // config.dvae.samples_per_code)
+        self._context = (2 * config.dvae.blocks + 1) * (config.dvae.kernel_size // 2) + max(1, half_frame)
         receptive = 0 if config.vocoder is None else sum(config.vocoder.receptive_field) // config.dvae.stride + 1
         least = max(2 * self._context, receptive)
         if window <= least:
@@ -108,7 +111,7 @@ class Codec:
         `Audio` or the path of a file, which contain their rate. The channels of files are averaged.
 
         **Returns:** int32 `(codes,)`, the same for the same samples: the codes that the release computes for the
-        recording alone.
+        recording alone, except where two vectors are equally near up to rounding.
 
         **Raises:** `AudioError` for several channels, integers, NaN, no samples, an invalid rate, or audio that is
         shorter than half a frame of the Fourier transform.
@@ -129,7 +132,8 @@ class Codec:
         """
         given = self._checked(codes)
         most = len(given) * self.config.dvae.samples_per_code
-        if samples is not None and (isinstance(samples, bool) or not 1 <= samples <= most):
+        is_number = isinstance(samples, int | np.integer) and not isinstance(samples, bool)
+        if samples is not None and not (is_number and 1 <= samples <= most):
             raise ConfigError(f"samples is {format_value(samples)}; it should be from 1 to {most} for these codes.")
         mel, length = self._normalised_mel(given), most if samples is None else int(samples)
         if self._frozen.vocoder is not None:

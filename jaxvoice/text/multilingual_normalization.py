@@ -299,7 +299,8 @@ def _form(digits: str, forms: list[str], language: str) -> str:
         return forms[0]
     if "." in digits:
         return forms[1]
-    number = int(digits)
+    # Forms depend on the last two digits, and on whether the number is small. Python converts at most 4,300 digits.
+    number = int(digits) if len(digits) <= 4 else 10_000 + int(digits[-4:])
     if language not in _FEW_AND_MANY:
         return forms[0] if number == 1 or (language == "fr" and number == 0) else forms[1]
     last, two = number % 10, number % 100

@@ -143,6 +143,12 @@ def test_invalid_audio_is_an_error(codec, audio, rate, message):
     for method in (codec.encode, codec.resynthesize):
         with pytest.raises(AudioError, match=message):
             method(audio, rate)
+    for samples in (2.5, "5", True):
+        with pytest.raises(ConfigError, match=r"samples is .*; it should be from 1 to 1024"):
+            codec.decode(np.zeros(1, int), samples=samples)
+    for window in (64.0, "64", True):
+        with pytest.raises(ConfigError, match=r"window is .*; it should be a whole number of codes"):
+            Codec(codec.network, codec.config, window=window)
     with pytest.raises(ConfigError, match="samples is 2000; it should be from 1 to 1024"):
         codec.decode([1], samples=2000)
 

@@ -291,3 +291,11 @@ def test_long_runs_are_read(run):
 def test_modules_of_text_do_not_import_jax():
     program = "import sys, jaxvoice.text.sentences, jaxvoice.text.romanization; print('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("language", "one", "few"), [("fr", "euros", "euros"), ("ru", "процентов", "процента")])
+def test_nouns_after_very_long_numbers(language, one, few):
+    """Python converts at most 4,300 digits to a number; the form depends on the last two."""
+    sign = "%" if language == "ru" else " €"
+    assert normalize_multilingual("9" * 5000 + sign, language).endswith(one)
+    assert normalize_multilingual("9" * 4999 + "3" + sign, language).endswith(few)

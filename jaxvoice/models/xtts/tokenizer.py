@@ -230,7 +230,9 @@ class Tokenizer:
         return "".join(" " if token == SPACE else token for token in self.tokens(ids) if token not in left_out).strip()
 
     def _encoded(self, cleaned: str, code: str) -> list[int]:
-        return self._tokenizer.encode(self._tags[code] + cleaned.replace(" ", SPACE)).ids
+        text = self._tags[code] + cleaned.replace(" ", SPACE)
+        # The library takes no lone surrogates. They are unknown characters, which `encode` reports.
+        return self._tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8")).ids
 
     def _cleaned(self, text: str, code: str) -> tuple[str, list[str]]:
         """The cleaned text, in which marks that the vocabulary lacks are replaced, and the unknown characters."""

@@ -103,6 +103,9 @@ def test_unknown_characters_are_errors_with_positions():
         Tokenizer(json.dumps(without("ж"))).encode("Guten \N{GRINNING FACE} Tag Ж", "de")
     with pytest.raises(TextError, match="1 more characters"):
         TOKENIZER.encode("a ΑΒΓΔΕΖ", "de")
+    with pytest.raises(TextError, match=r"'\\ud800' \(character 1\)"):
+        TOKENIZER.encode("\ud800 gut", "de")
+    assert TOKENIZER.split("\ud800 gut", "de") == ["\ud800 gut"]
 
 
 def without(token: str) -> dict:
