@@ -24,7 +24,7 @@ class Serve:
     models: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL ...]", help_behavior_hint="")
     ]
-    """Model folders, run folders, or Hub ids (owner/name): text to speech, voice conversion, vocoders, or RAVE."""
+    """Model folders, run folders, or Hub ids (owner/name): text to speech, voice conversion, vocoders, codecs, RAVE."""
     vocoder: str | None = None
     """Vocoder of text-to-speech models that compute mels: model folder or Hub id; by default Griffin-Lim."""
     encoder: str | None = None

@@ -27,7 +27,7 @@ class WriteVoice:
     ]
     """Recordings of the speaker (WAV, FLAC, OGG, MP3), followed by the .json (XTTS: .safetensors) file to write."""
     model: str
-    """Voice conversion model or XTTS: model folder, run folder, or Hub id (owner/name)."""
+    """Voice conversion model, VITS with speaker encoder, or XTTS: model folder, run folder, or Hub id (owner/name)."""
     encoder: str | None = None
     """Speaker encoder of models that read its vectors: model folder or Hub id; by default that in the model folder."""
     debug: bool = False

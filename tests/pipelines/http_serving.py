@@ -3,6 +3,8 @@
 import contextlib
 import io
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 import soundfile
@@ -32,6 +34,14 @@ def serving(models, limits=None, **options):
             service.close()
             thread.join(LONG)
             assert not thread.is_alive()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for `condition`, at most `LONG` seconds."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "The server is not in the expected state."
+        time.sleep(0.001)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ import http.client
 import io
 import json
 import socket
-import time
 from urllib.parse import urlsplit
 
 import jax
@@ -29,7 +28,7 @@ from jaxvoice.pipelines.speech_service import SpeechService
 from jaxvoice.text import ALIGNED
 from tests.models.gaussian_tts.small import SMALL
 from tests.pipelines.conftest import loud_generator, small_config
-from tests.pipelines.http_serving import audio_of, client, gated_server, serving
+from tests.pipelines.http_serving import audio_of, client, gated_server, serving, wait_until
 from tests.pipelines.served_pipelines import LONG, RATE, Autoencoder, Cloner, Speaker, Vocoder, tone
 from tests.pipelines.small_xtts import small_synthesizer, stored_voices
 
@@ -99,7 +98,7 @@ def test_every_task_returns_audio(served):
         ("vocode", {"files": {"source": ("b.wav", b"x" * 300_000)}}, 413, "at most 200000 bytes"),
         ("speak", {"content": iter([b"x" * 300_000]), "headers": {"Content-Type": "application/json"}}, 413, "at most"),
         ("vocode", {"data": {"model": "vocoder"}, "files": [("source", ("a", wav())) for _ in range(17)]}, 400, "form"),
-        ("convert", {"data": {"voice": "anna"}, "files": {"source": ("", wav())}}, 400, ""),
+        ("convert", {"data": {"voice": "anna"}, "files": {"source": ("", wav())}}, 400, "sent as a file"),
         ("nothing", {"json": {}}, 404, "no POST of /api/nothing; there are GET of /api/health"),
     ],
 )
@@ -145,8 +144,7 @@ def test_bugs_are_answered_without_details(capsys):
 
 def wait_for_requests(connection, number):
     """Wait until so many requests have a place, by asking the server."""
-    while connection.get("/api/health").json()["requests"] != number:
-        time.sleep(0.001)
+    wait_until(lambda: connection.get("/api/health").json()["requests"] == number)
 
 
 def open_request(address, text):
@@ -163,8 +161,8 @@ def test_a_hundred_requests_are_answered_in_their_order():
         opened = []
         for number in range(100):
             opened.append(open_request(address, str(number)))
-            while service.queue._running is None or len(service.queue._started) < number:
-                time.sleep(0.001)
+            queue = service.queue
+            wait_until(lambda queue=queue, n=number: queue._running is not None and len(queue._started) >= n)
         refused = connection.post("/api/speak", json={"text": "one too many"})
         assert refused.status_code == 503 and int(refused.headers["retry-after"]) >= 1
         assert "The number of requests is 100, the largest" in refused.json()["error"]
@@ -203,8 +201,7 @@ def test_clients_that_disconnect_free_their_places():
         opened[1].close()  # waits
         wait_for_requests(connection, 2)
         opened[0].close()  # runs, until its block ends
-        while service.queue._running.state != "cancelled":
-            time.sleep(0.001)
+        wait_until(lambda: service.queue._running.state == "cancelled")
         pipeline.first.set()
         pipeline.second.set()
         response = opened[2].getresponse()

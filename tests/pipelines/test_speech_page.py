@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from jaxvoice.pipelines.speech_page import SpeechPage, choices_of, linked, playe
 from jaxvoice.pipelines.speech_service import SpeechService
 from tests.models.speaker_encoder.small import SMALL as ENCODER, random_encoder
 from tests.models.vits.small import SMALL
+from tests.pipelines.http_serving import wait_until
 from tests.pipelines.served_pipelines import LONG, RATE, Cloner, Gated, Speaker, Table, Vocoder, tone
 from tests.random_networks import random_network
 
@@ -248,18 +248,15 @@ def test_progress_and_cancellation_in_a_browser(browser_page):
             page.locator("#speak-stop").click()
             expect(status).to_have_value("Stopped after 0.1 s of audio.")
             pipeline.second.set()
-            while service.queue.taken:
-                time.sleep(0.01)
+            wait_until(lambda: not service.queue.taken)
             # A closed page frees its place too.
             pipeline.first.clear()
             page.locator("#speak-start").click()
             expect(status).to_have_value("Computing: 0.0 s of audio so far.")
             page.goto("about:blank")
-            while service.queue._running is not None and service.queue._running.state != "cancelled":
-                time.sleep(0.01)
+            wait_until(lambda: service.queue._running is None or service.queue._running.state == "cancelled")
             pipeline.first.set()
-            while service.queue.taken:
-                time.sleep(0.01)
+            wait_until(lambda: not service.queue.taken)
         finally:
             pipeline.first.set()
             pipeline.second.set()
