@@ -35,10 +35,8 @@ class MelConfig:
     `center=False` reflects `(n_fft - hop_length) / 2` samples at both ends, which gives `samples // hop_length` frames,
     as in HiFi-GAN. `center=True` reflects `n_fft / 2`, which gives one more, as in librosa and torchaudio.
 
-    The mels of XTTS follow `MelConfig(mel_scale="htk", power=2.0, magnitude_floor=0.0, center=True)` with its `n_fft`,
-    `win_length` and `hop_length`, and are divided by its `mel_stats` afterwards. coqui's normalised decibels,
-    20 log10(x) - 20 mapped from [-100, 0] to [-4, 4], are `MelConfig(magnitude_floor=0.0, center=True, log="log10",
-    gain=1.6, offset=2.4, clip=(-4.0, 4.0))`.
+    coqui's normalised decibels, 20 log10(x) - 20 mapped from [-100, 0] to [-4, 4], are `MelConfig(magnitude_floor=0.0,
+    center=True, log="log10", gain=1.6, offset=2.4, clip=(-4.0, 4.0))`.
 
     **Raises:** `ConfigError`, with the fix, for values of the wrong type or range, contradictory sizes or frequencies,
     and filters without a bin.

@@ -14,12 +14,11 @@ from jaxvoice.models.speaker_encoder.resnet import ResNetSE
 from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.voices import VOICES_FILE
+from jaxvoice.models.xtts.weights import DECODER, ENCODER, NAME
 from jaxvoice.weights import named_arrays
 from jaxvoice.weights.file_writing import write_safetensors
 from jaxvoice.weights.formats import open_archive
 from jaxvoice.weights.model_folder import WEIGHTS_FILE, weights_sha256, write_config_file
-
-_DECODER, _ENCODER = "hifigan_decoder.waveform_decoder.", "hifigan_decoder.speaker_encoder."
 
 
 def write_decoder(
@@ -41,10 +40,10 @@ def write_decoder(
 
     **Raises:** `CheckpointError` if `source` is damaged, or `folder` cannot be written.
     """
-    new = {f"{_DECODER}{name}": np.asarray(array) for name, array in named_arrays(decoder).items()}
-    replaced = (_DECODER,) if encoder is None else (_DECODER, _ENCODER)
+    new = {f"{DECODER}{name}": np.asarray(array) for name, array in named_arrays(decoder).items()}
+    replaced = (DECODER,) if encoder is None else (DECODER, ENCODER)
     if encoder is not None:
-        new |= {f"{_ENCODER}{name}": np.asarray(array) for name, array in named_arrays(encoder).items()}
+        new |= {f"{ENCODER}{name}": np.asarray(array) for name, array in named_arrays(encoder).items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open_archive(source / WEIGHTS_FILE) as archive:
@@ -60,7 +59,7 @@ def write_decoder(
 
             write_safetensors(folder / WEIGHTS_FILE, specs, tensors())
         sha256 = weights_sha256(folder)
-        write_config_file(folder, family="xtts", config=to_dict(config), info=info, sha256=sha256)
+        write_config_file(folder, family=NAME, config=to_dict(config), info=info, sha256=sha256)
         for name in (VOCABULARY_FILE, *(() if encoder is not None else (VOICES_FILE,))):
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)

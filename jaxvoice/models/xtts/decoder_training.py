@@ -31,6 +31,7 @@ from jaxvoice.models.speaker_encoder.resnet import ResNetSE
 from jaxvoice.models.xtts.config import XTTSConfig, decoder_config
 from jaxvoice.models.xtts.decoder_folder import write_decoder
 from jaxvoice.models.xtts.decoder_validation import METRICS, DecoderValidation
+from jaxvoice.models.xtts.weights import NAME
 from jaxvoice.training.adversarial_training import adversarial_step
 from jaxvoice.training.learner import Learner, check_ema_decay
 from jaxvoice.training.optimizers import OptimizerConfig
@@ -162,7 +163,7 @@ class DecoderTask(Task):
     **Raises:** `ConfigError` for another decoder, encoder or sample rate than those of `model`.
     """
 
-    family = "xtts"
+    family = NAME
     metrics = METRICS
 
     def __init__(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from jaxvoice.errors import ShapeError
 from jaxvoice.models.hifigan.streaming import generator_stream
-from jaxvoice.models.xtts.decoder import HiFiDecoder
+from jaxvoice.models.xtts.decoder import HiFiDecoder, neighbours
 from jaxvoice.nn import Stream, StreamState
 
 _Vectors = Float32[np.ndarray, "time channels"]
@@ -53,10 +53,8 @@ class Interpolation:
     def _outputs(self, stop: int) -> _Vectors:
         """The outputs before the position `stop` that were not returned."""
         assert self._held is not None
-        places = np.maximum((np.arange(self._given, stop + 1) + 0.5) / float(self.scale) - 0.5, 0.0)
-        before = np.minimum(places.astype(np.int64), self._arrived - 1)
-        after = np.minimum(before + 1, self._arrived - 1)
-        share = (places - before).astype(np.float32)[:-1, None]
+        before, after, share = neighbours(self._arrived, self.scale, self._given, stop + 1)
+        share = share.astype(np.float32)[:-1, None]
         held, first = self._held, self._first
         y = held[before[:-1] - first] * (1 - share) + held[after[:-1] - first] * share
         self._given = max(self._given, stop)
