@@ -147,7 +147,7 @@ def default_experiment(preset: str, model: XTTSConfig | None = None, *, new: boo
             loss_weights=replace(given.training.loss_weights, adversarial=1 / 4),
             ema_decay=given.training.ema_decay,
             reconstruction_steps=given.training.reconstruction_steps,
-            speaker_steps=5000,
+            speaker_steps=20_000,
         )
         loop = replace(given.loop, minutes=14.0)
         devices = jax.device_count()
