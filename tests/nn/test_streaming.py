@@ -85,6 +85,9 @@ LAYERS = {
     ),
     "up_short": lambda: with_biases(nn.ConvTranspose1d(3, 4, 2, stride=3, key=KEY)),
     "up_grouped": lambda: with_biases(nn.ConvTranspose1d(3, 6, 11, stride=2, padding=5, groups=3, key=KEY)),
+    "repeated": lambda: with_biases(nn.UpsampledConv1d(3, 4, 3, key=KEY)),
+    "repeated_wide": lambda: with_biases(nn.UpsampledConv1d(3, 4, 7, key=KEY)),
+    "repeated_frozen": lambda: nn.freeze(with_biases(nn.UpsampledConv1d(3, 4, 3, key=KEY))),
     "linear": lambda: with_biases(nn.Linear(3, 4, key=KEY)),
     "layer_norm": lambda: with_biases(nn.LayerNorm(3)),
 }
