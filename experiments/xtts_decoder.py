@@ -13,7 +13,7 @@ speaker encoder, such as that of `experiments.speaker_encoder`. On a GPU or TPU,
 decoder of the model. On a CPU, the preset `tiny` trains a small, new decoder, and a small speaker encoder if
 that of the model is random. The command takes about fifteen minutes.
 
-Results: after 15,692 steps on two cores, a recogniser makes 8.4 % word errors in new sentences that are decoded from the
+Results: after 15,692 steps on two cores, a recogniser makes 8.4 % word errors in new sentences that are decoded from
 latents of their own codes (recordings: 5.6 %). All measurements are in docs/results.md.
 """
 

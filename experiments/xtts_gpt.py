@@ -44,7 +44,7 @@ from jaxvoice.models.xtts.gpt_columns import MAX_SAMPLES, MAX_TOKENS, training_c
 from jaxvoice.models.xtts.gpt_training import GPTState, GPTTask, GPTTrainingConfig, gpt_optimizer
 from jaxvoice.models.xtts.gpt_validation import METRICS, GPTValidation
 from jaxvoice.models.xtts.tokenizer import Tokenizer
-from jaxvoice.models.xtts.vocabulary import train_vocabulary
+from jaxvoice.models.xtts.vocabulary_training import train_vocabulary
 from jaxvoice.models.xtts.voices import StoredVoice, read_voices
 from jaxvoice.models.xtts_dvae import FAMILY as DVAE_FAMILY, CodecConfig, CodecNetwork
 from jaxvoice.pipelines.sources import find_model_folder

@@ -17,10 +17,18 @@ PACKAGES = [
     "jaxvoice.models.conformer",
     "jaxvoice.models.gaussian_tts",
     "jaxvoice.models.hifigan",
+    "jaxvoice.models.hifivc",
+    "jaxvoice.models.rave",
+    "jaxvoice.models.speaker_encoder",
+    "jaxvoice.models.vits",
+    "jaxvoice.models.waveglow",
+    "jaxvoice.models.xtts",
+    "jaxvoice.models.xtts_dvae",
     "jaxvoice.pipelines",
-    "jaxvoice.weights",
+    "jaxvoice.text",
     "jaxvoice.torchscript",
     "jaxvoice.training",
+    "jaxvoice.weights",
 ]
 IMPORTED_AT_ONCE = [
     "jaxvoice.data.alignments",
@@ -28,7 +36,6 @@ IMPORTED_AT_ONCE = [
     "jaxvoice.losses",
     "jaxvoice.models",
     "jaxvoice.nn",
-    "jaxvoice.text",
 ]
 
 

@@ -79,7 +79,7 @@ if TYPE_CHECKING:
         Transformer as Transformer,
         freeze_projections as freeze_projections,
     )
-    from jaxvoice.models.xtts.vocabulary import train_vocabulary as train_vocabulary
+    from jaxvoice.models.xtts.vocabulary_training import train_vocabulary as train_vocabulary
     from jaxvoice.models.xtts.voices import (
         VOICES_FILE as VOICES_FILE,
         StoredVoice as StoredVoice,
@@ -140,6 +140,6 @@ __getattr__, __dir__ = lazy_imports(
         "tokenizer": ("CHARACTER_LIMITS", "Tokenizer"),
         "transformer": ("KeyValues", "Transformer", "freeze_projections"),
         "voices": ("VOICES_FILE", "StoredVoice", "read_voices", "write_voices"),
-        "vocabulary": ("train_vocabulary",),
+        "vocabulary_training": ("train_vocabulary",),
     },
 )

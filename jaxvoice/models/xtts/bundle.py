@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxvoice.config import list_names
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.xtts.config import XTTSConfig
+from jaxvoice.models.xtts.vocabulary import START, STOP, parse_vocabulary, vocabulary_content
 from jaxvoice.models.xtts.voices import voice_names
 from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_config_file
 
@@ -34,8 +35,6 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
     **Raises:** `CheckpointError` for a file that cannot be read, or that is not such a vocabulary.
     """
-    from jaxvoice.models.xtts.vocabulary import START, STOP, parse_vocabulary, vocabulary_content
-
     ids = parse_vocabulary(vocabulary_content(path), str(path))
     return Vocabulary(1 + max(ids.values()), ids[START], ids[STOP])
 

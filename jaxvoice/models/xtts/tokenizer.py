@@ -21,10 +21,11 @@ from jaxvoice.models.xtts.vocabulary import (
     SPACE,
     START,
     STOP,
-    clean_text,
     parse_vocabulary,
     vocabulary_content,
 )
+from jaxvoice.text.multilingual_normalization import normalize_multilingual
+from jaxvoice.text.romanization import romanize
 from jaxvoice.text.sentences import pack
 
 CHARACTER_LIMITS: Mapping[str, int] = MappingProxyType(
@@ -250,6 +251,11 @@ class Tokenizer:
                 unknown.append(character)
                 parts.append(character)
         return " ".join("".join(parts).split()), list(dict.fromkeys(unknown))
+
+
+def clean_text(text: str, language: str) -> str:
+    """`text` as XTTS reads it: normalised, and Chinese, Japanese and Korean in Latin letters."""
+    return romanize(normalize_multilingual(text, language), language.partition("-")[0].lower())
 
 
 def _has_words(text: str) -> bool:

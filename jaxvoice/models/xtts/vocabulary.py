@@ -1,22 +1,18 @@
-"""The file of the vocabulary of XTTS, `vocab.json`: checks, and training of a new one. Does not import jax."""
+"""The file of the vocabulary of XTTS, `vocab.json`, and its checks. Does not import jax."""
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
 from jaxvoice.config import format_value
-from jaxvoice.errors import CheckpointError, ConfigError, DataError
-from jaxvoice.text.multilingual_normalization import normalize_multilingual
-from jaxvoice.text.romanization import romanize
+from jaxvoice.errors import CheckpointError
 
 STOP, UNKNOWN, SPACE, START = "[STOP]", "[UNK]", "[SPACE]", "[START]"
 LANGUAGE_TAG = re.compile(r"\[([a-z]{2,3}(?:-[a-z]{2,8})?)\]")
 MOST_BYTES = 32 * 2**20
-_MOST_IDS = 1_000_000
+MOST_IDS = 1_000_000
 _UNSUPPORTED = ("normalizer", "post_processor", "truncation", "padding")
 _UNSUPPORTED_IN_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 
@@ -89,8 +85,8 @@ def _checked_ids(vocabulary: Any, added: Any, where: str) -> Mapping[str, int]:
         if ids.setdefault(token, number) != number:
             _refuse(where, f"the id of the added token {format_value(token)}", number, format_value(ids[token]))
     for token, number in ids.items():
-        if type(number) is not int or not 0 <= number < _MOST_IDS:
-            _refuse(where, f"the id of {format_value(token)}", number, f"an integer from 0 to {_MOST_IDS - 1:,}")
+        if type(number) is not int or not 0 <= number < MOST_IDS:
+            _refuse(where, f"the id of {format_value(token)}", number, f"an integer from 0 to {MOST_IDS - 1:,}")
     if len(set(ids.values())) < len(ids):
         raise CheckpointError(f"{where} has several tokens with the same id; use the vocab.json of the model.")
     specials = {one["content"] for one in added}
@@ -118,50 +114,3 @@ def _refuse(where: str, name: str, value: Any, expected: str) -> None:
         f"{where}: {name} is {format_value(value)}; it should be {expected} in a vocabulary of XTTS. Use the "
         "vocab.json of the model."
     )
-
-
-def train_vocabulary(texts: Sequence[str], languages: str | Sequence[str], size: int) -> str:
-    """Train a vocabulary of the layout of XTTS by byte-pair encoding; the content of a `vocab.json`.
-
-    The first ids are `[STOP]` 0, `[UNK]` 1, `[SPACE]` 2, `[START]` 3 and the tags of the languages in alphabetical
-    order; in the release, `[START]` is 261. A configuration for the vocabulary has `text_ids` and `start_text` of the
-    tokenizer: `GPTConfig(text_ids=tokenizer.vocabulary_size, start_text=tokenizer.start_id)`. The same texts give the
-    same vocabulary.
-
-    **Arguments:** `texts` as written, which are cleaned as by `Tokenizer`; `languages`, the code of the language of
-    each text, or that of all texts; `size`, the largest number of ids. There are fewer if no pair of tokens occurs
-    twice.
-
-    **Raises:** `DataError` without texts; `ConfigError` for other numbers of languages than of texts, a code that is
-    not one, or a `size` that is too small for the characters of the texts; `TextError` and `MissingExtraError` as
-    `Tokenizer.encode`.
-    """
-    names = [languages] * len(texts) if isinstance(languages, str) else list(languages)
-    if len(names) != len(texts):
-        raise ConfigError(
-            f"there are {len(texts)} texts and {len(names)} languages; there should be one language for each text."
-        )
-    tags = sorted({f"[{name.lower()}]" for name in names})
-    for tag in tags:
-        if not LANGUAGE_TAG.fullmatch(tag):
-            raise ConfigError(f"language is {format_value(tag[1:-1])}; it should be a code such as 'en' or 'zh-cn'.")
-    cleaned = [clean_text(text, name) for text, name in zip(texts, names, strict=True)]
-    if not any(cleaned):
-        raise DataError("there are no texts with words; a vocabulary is trained on at least one.")
-    specials = [STOP, UNKNOWN, SPACE, START, *tags]
-    least = len(specials) + len({character for text in cleaned for character in text if not character.isspace()})
-    if not least <= size <= _MOST_IDS:
-        raise ConfigError(
-            f"size is {format_value(size)}; it should be {least} to {_MOST_IDS:,}: {len(specials)} special tokens and "
-            f"{least - len(specials)} characters are the least for these texts."
-        )
-    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=specials, min_frequency=2, show_progress=False)
-    tokenizer.train_from_iterator(cleaned, trainer)
-    return tokenizer.to_str(pretty=True)
-
-
-def clean_text(text: str, language: str) -> str:
-    """`text` as XTTS reads it: normalised, and Chinese, Japanese and Korean in Latin letters."""
-    return romanize(normalize_multilingual(text, language), language.partition("-")[0].lower())
