@@ -1,12 +1,11 @@
 """The files of a model folder of XTTS beside the weights: vocabulary, voices and DVAE. Does not import jax."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from jaxvoice.config import list_names
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.xtts.config import XTTSConfig
-from jaxvoice.models.xtts.vocabulary import START, STOP, parse_vocabulary, vocabulary_content
+from jaxvoice.models.xtts.vocabulary import SpecialIds, parse_vocabulary, special_ids, vocabulary_content
 from jaxvoice.models.xtts.voices import voice_names
 from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_config_file
 
@@ -18,45 +17,22 @@ UNTRAINED = "untrained"
 """Key in the `info` of a model folder: the parts of the network whose weights are random."""
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """What an import reads of a vocabulary."""
-
-    size: int
-    """The number of text ids: the largest id plus one."""
-    start: int
-    """The id of `[START]`."""
-    stop: int
-    """The id of `[STOP]`."""
-
-
-def read_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary in the file `path`, in the format of the library `tokenizers`.
+def read_vocabulary(path: Path) -> SpecialIds:
+    """The special ids of the vocabulary in the file `path`, in the format of the library `tokenizers`.
 
     **Raises:** `CheckpointError` for a file that cannot be read, or that is not such a vocabulary.
     """
-    ids = parse_vocabulary(vocabulary_content(path), str(path))
-    return Vocabulary(1 + max(ids.values()), ids[START], ids[STOP])
+    return special_ids(parse_vocabulary(vocabulary_content(path), str(path)))
 
 
-def check_vocabulary(path: Path, config: XTTSConfig) -> Vocabulary:
-    """The vocabulary in the file `path`, which should be that of the model of `config`.
+def check_vocabulary(path: Path, config: XTTSConfig) -> SpecialIds:
+    """The special ids of the vocabulary in the file `path`, which should be that of the model of `config`.
 
     **Raises:** `CheckpointError` for the vocabulary of another model; otherwise as `read_vocabulary`.
     """
-    found, gpt = read_vocabulary(path), config.gpt
-    pairs = (
-        ("text ids", found.size, gpt.text_ids, "the rows of the table of text tokens"),
-        ("[START] with the id", found.start, gpt.start_text, "gpt.start_text"),
-        ("[STOP] with the id", found.stop, gpt.stop_text, "gpt.stop_text"),
-    )
-    for what, value, expected, source in pairs:
-        if value != expected:
-            shown = f"{value} {what}" if what == "text ids" else f"{what} {value}"
-            raise CheckpointError(
-                f"{path} has {shown}; it should be {expected}, {source} of the model, so the file belongs to another "
-                "model. Use the vocab.json of these weights."
-            )
+    found = read_vocabulary(path)
+    if difference := found.difference(config.gpt):
+        raise CheckpointError(f"{path} {difference}")
     return found
 
 

@@ -6,6 +6,7 @@ forcing); the decoder is trained on its latents: one for each code, and one for 
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,10 @@ from jaxvoice.data.buckets import choose_shapes, smallest_bucket
 from jaxvoice.data.features import computed_columns
 from jaxvoice.data.samplers import uniform
 from jaxvoice.data.store import Column, Store
-from jaxvoice.data.utterances import Corpus, RejectedUtterance
-from jaxvoice.errors import ConfigError, TextError
+from jaxvoice.data.utterances import Corpus
+from jaxvoice.errors import ConfigError
 from jaxvoice.models.xtts.config import XTTSConfig
+from jaxvoice.models.xtts.gpt_columns import with_tokens
 from jaxvoice.models.xtts.network import XTTS
 from jaxvoice.models.xtts.references import SHORTEST_PART, speaker_audio
 from jaxvoice.models.xtts_dvae.codec import CodecNetwork
@@ -76,27 +78,22 @@ def usable_utterances(store: Store, encode: Callable[[str, str], Sequence[int]],
     """
     if store.sample_rate != config.input_rate:
         raise ConfigError(f"The store has {store.sample_rate} Hz; it should have {config.input_rate} Hz, as the DVAE.")
-    kept, ids, rejected = [], [], list(store.rejected)
-    lengths = store.lengths("audio").tolist()
-    for row, (utterance, samples) in enumerate(zip(store.corpus.utterances, lengths, strict=True)):
-        try:
-            text = encode(utterance.text, utterance.language)
-        except TextError as failure:
-            rejected.append(RejectedUtterance(utterance.id, "text", f"{utterance.id}: {failure}"))
-            continue
-        codes, problem = config.dvae.code_count(samples), None
-        if len(text) > config.gpt.max_text:
-            problem = "too many tokens", f"{len(text)} text tokens; it should have at most {config.gpt.max_text}."
-        elif codes > config.gpt.max_new_codes:
-            problem = "too long", f"{codes} codes; it should have at most {config.gpt.max_new_codes}. Cut it."
-        elif samples < SHORTEST_PART * store.sample_rate:
-            problem = "too short", f"{samples / store.sample_rate:.2f} s; it should have at least {SHORTEST_PART} s."
-        if problem is not None:
-            rejected.append(RejectedUtterance(utterance.id, problem[0], f"{utterance.id} has {problem[1]}"))
-            continue
-        kept.append(row)
-        ids.append(np.array([config.gpt.start_text, *text, config.gpt.stop_text], np.int32))
-    return store.usable(kept, rejected).with_columns(tokens=ids)
+    gpt, shortest = config.gpt, math.ceil(SHORTEST_PART * store.sample_rate)
+
+    def problem(samples: int, tokens: int) -> tuple[str, str] | None:
+        codes = config.dvae.code_count(samples)
+        if tokens - 2 > gpt.max_text:
+            return "too many tokens", f"{tokens - 2} text tokens; it should have at most {gpt.max_text}."
+        if codes > gpt.max_new_codes:
+            return "too long", f"{codes} codes; it should have at most {gpt.max_new_codes}. Cut it."
+        if samples < shortest:
+            return "too short", f"{samples / store.sample_rate:.2f} s; it should have at least {SHORTEST_PART} s."
+        return None
+
+    def framed(text: str, language: str) -> list[int]:
+        return [gpt.start_text, *encode(text, language), gpt.stop_text]
+
+    return with_tokens(store, framed, problem)
 
 
 def reference_rows(corpus: Corpus, config: LatentsConfig) -> Int64[np.ndarray, " utterances"]:

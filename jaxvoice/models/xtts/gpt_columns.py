@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Int32
 
 from jaxvoice.data.buckets import choose_shapes
 from jaxvoice.data.store import Store
@@ -52,30 +53,50 @@ def training_columns(
     gpt, limits = config.gpt, _limits(config)
     max_samples, max_tokens = min(max_samples, limits["audio"]), min(max_tokens, limits["tokens"])
     min_samples = 2 * gpt.conditioning.mel.min_samples
-    kept, tokens, rejected = [], [], list(store.rejected)
-    samples = store.lengths("audio")
-    for row, utterance in enumerate(store.corpus.utterances):
+    for utterance in store.corpus.utterances:
         if utterance.language not in config.languages:
             raise DataError(
                 f"The language of the utterance {utterance.id!r} is {utterance.language!r}; the model has "
                 f"{', '.join(map(repr, config.languages))}. Correct the corpus, or train a model of its languages."
             )
+
+    def checked(text: str, language: str) -> Int32[np.ndarray, " tokens"]:
+        ids = np.array(encode(text, language), np.int32)
+        invalid = ids[(ids < 0) | (ids >= gpt.text_ids)]
+        if len(invalid):
+            raise ConfigError(
+                f"A token of the text {text[:40]!r} is {invalid[0]}; it should be from 0 to {gpt.text_ids - 1}, below "
+                "gpt.text_ids. Use the vocabulary of the model."
+            )
+        return ids
+
+    return with_tokens(store, checked, lambda *counts: _problem(*counts, min_samples, max_samples, max_tokens))
+
+
+def with_tokens(
+    store: Store, encode: Callable[[str, str], Sequence[int]], problem: Callable[[int, int], tuple[str, str] | None]
+) -> Store:
+    """The usable utterances of `store` with the column `tokens`, the results of `encode`.
+
+    The store's `rejected` also contains utterances for which `encode` raises `TextError`, and those with a problem.
+
+    **Arguments:** `encode` of a text and its language; `problem` of the number of samples and of tokens: the kind of a
+    reason to reject an utterance, and what it has; `None` for a usable one.
+
+    **Raises:** `DataError` if no utterance is left.
+    """
+    kept, tokens, rejected = [], [], list(store.rejected)
+    samples = store.lengths("audio").tolist()
+    for row, utterance in enumerate(store.corpus.utterances):
         try:
             ids = np.array(encode(utterance.text, utterance.language), np.int32)
         except TextError as failure:
             rejected.append(RejectedUtterance(utterance.id, "text", f"{utterance.id}: {failure}"))
             continue
-        problem = _problem(int(samples[row]), len(ids), min_samples, max_samples, max_tokens)
-        if problem is not None:
-            kind, reason = problem
-            rejected.append(RejectedUtterance(utterance.id, kind, f"{utterance.id} has {reason}"))
+        found = problem(samples[row], len(ids))
+        if found is not None:
+            rejected.append(RejectedUtterance(utterance.id, found[0], f"{utterance.id} has {found[1]}"))
             continue
-        invalid = ids[(ids < 0) | (ids >= gpt.text_ids)]
-        if len(invalid):
-            raise ConfigError(
-                f"A token of the utterance {utterance.id!r} is {invalid[0]}; it should be from 0 to "
-                f"{gpt.text_ids - 1}, below gpt.text_ids. Use the vocabulary of the model."
-            )
         kept.append(row)
         tokens.append(ids)
     return store.usable(kept, rejected).with_columns(tokens=tokens)

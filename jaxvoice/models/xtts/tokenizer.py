@@ -22,6 +22,7 @@ from jaxvoice.models.xtts.vocabulary import (
     START,
     STOP,
     parse_vocabulary,
+    special_ids,
     vocabulary_content,
 )
 from jaxvoice.text.multilingual_normalization import normalize_multilingual
@@ -64,6 +65,7 @@ class Tokenizer:
     def __init__(self, vocabulary: str | bytes, *, max_text: int = 402, where: str = "the vocabulary") -> None:
         data = vocabulary.encode() if isinstance(vocabulary, str) else bytes(vocabulary)
         self._ids = parse_vocabulary(data, where)
+        self._special = special_ids(self._ids)
         self.vocabulary = data
         self.max_text = max_text
         self._where = where
@@ -91,17 +93,17 @@ class Tokenizer:
     @property
     def vocabulary_size(self) -> int:
         """The number of ids, which is `GPTConfig.text_ids`."""
-        return max(self._ids.values()) + 1
+        return self._special.size
 
     @property
     def start_id(self) -> int:
         """The id of `[START]`, which the language model adds before a text."""
-        return self._ids[START]
+        return self._special.start
 
     @property
     def stop_id(self) -> int:
         """The id of `[STOP]`, which the language model adds after a text."""
-        return self._ids[STOP]
+        return self._special.stop
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -110,16 +112,8 @@ class Tokenizer:
 
     def check(self, config: GPTConfig) -> None:
         """Raise `ConfigError` unless the vocabulary has the size and the special ids of `config`."""
-        for name, found, expected in (
-            ("the number of ids", self.vocabulary_size, ("text_ids", config.text_ids)),
-            (f"the id of {START}", self.start_id, ("start_text", config.start_text)),
-            (f"the id of {STOP}", self.stop_id, ("stop_text", config.stop_text)),
-        ):
-            if found != expected[1]:
-                raise ConfigError(
-                    f"{self._where}: {name} is {found}; it should be {expected[0]} of the configuration, which is "
-                    f"{expected[1]}. Use the vocab.json of the model."
-                )
+        if difference := self._special.difference(config):
+            raise ConfigError(f"{self._where} {difference}")
 
     def language(self, code: str) -> str:
         """The language of the vocabulary for `code`: `zh` is `zh-cn`, and `en-us` is `en`.

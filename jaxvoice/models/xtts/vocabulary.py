@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxvoice.config import format_value
 from jaxvoice.errors import CheckpointError
+from jaxvoice.models.xtts.config import GPTConfig
 
 STOP, UNKNOWN, SPACE, START = "[STOP]", "[UNK]", "[SPACE]", "[START]"
 LANGUAGE_TAG = re.compile(r"\[([a-z]{2,3}(?:-[a-z]{2,8})?)\]")
@@ -15,6 +17,43 @@ MOST_BYTES = 32 * 2**20
 MOST_IDS = 1_000_000
 _UNSUPPORTED = ("normalizer", "post_processor", "truncation", "padding")
 _UNSUPPORTED_IN_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The ids of a vocabulary that a configuration has, too."""
+
+    size: int
+    """The number of text ids: the largest id plus one."""
+    start: int
+    """The id of `[START]`."""
+    stop: int
+    """The id of `[STOP]`."""
+
+    def difference(self, config: GPTConfig) -> str | None:
+        """The first difference to `config`, for a message after the name of the vocabulary; `None` without any."""
+        pairs = (
+            (
+                "{} text ids",
+                self.size,
+                config.text_ids,
+                "gpt.text_ids of the model, the rows of its table of text tokens",
+            ),
+            (f"{START} with the id {{}}", self.start, config.start_text, "gpt.start_text of the model"),
+            (f"{STOP} with the id {{}}", self.stop, config.stop_text, "gpt.stop_text of the model"),
+        )
+        for what, value, expected, source in pairs:
+            if value != expected:
+                return (
+                    f"has {what.format(value)}; it should be {expected}, {source}, so the vocabulary belongs to "
+                    "another model. Use the vocab.json of these weights."
+                )
+        return None
+
+
+def special_ids(ids: Mapping[str, int]) -> SpecialIds:
+    """The size and the special ids of the vocabulary with these `ids` of tokens."""
+    return SpecialIds(1 + max(ids.values()), ids[START], ids[STOP])
 
 
 def vocabulary_content(path: str | Path) -> bytes:
