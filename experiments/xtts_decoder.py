@@ -31,7 +31,7 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from experiments import common, summaries, voice_conversion, xtts_corpus, xtts_source
+from experiments import common, summaries, voice_conversion, xtts_corpus, xtts_source, xtts_speaker_encoder
 from experiments.common import Loop
 from experiments.hifigan_l40 import default_experiment as vocoder_experiment
 from experiments.vits import TEST_SENTENCE
@@ -41,6 +41,7 @@ from jaxvoice.errors import ConfigError, TextError
 from jaxvoice.models.hifigan import preset as vocoder_preset
 from jaxvoice.models.hifigan.config import GeneratorConfig
 from jaxvoice.models.xtts import XTTSConfig
+from jaxvoice.models.xtts.bundle import untrained_parts
 from jaxvoice.models.xtts.config import decoder_config
 from jaxvoice.models.xtts.decoder_columns import training_sampler, training_store
 from jaxvoice.models.xtts.decoder_latents import (
@@ -197,7 +198,7 @@ def parse(argv: Sequence[str]) -> Experiment:
         if given is not None:
             folder = find_model_folder(given)
             model = from_dict(XTTSConfig, read_config_file(folder).table.get("config", {}), str(folder))
-            new = new or not xtts_source.is_trained(folder)
+            new = new or bool(untrained_parts(folder))
         return default_experiment(common.chosen_preset(argv, PRESETS, full="full"), model, new=new)
 
     return common.parse(argv, default, name=NAME, description=__doc__ or "")
@@ -302,7 +303,9 @@ def run(
     """
     started = time.monotonic() if started is None else started
     common.check(experiment)
-    source, new_encoder = xtts_source.with_encoder(xtts_source.load_source(experiment.model), experiment, started)
+    source, new_encoder = xtts_speaker_encoder.with_encoder(
+        xtts_source.load_source(experiment.model), experiment, started
+    )
     encoder, channels = source.network.hifigan_decoder.speaker_encoder, source.config.gpt.channels
     decoder = replace(experiment.training.decoder, in_channels=channels, cond_channels=encoder.config.dim)
     model = replace(source.config, decoder=decoder)

@@ -101,7 +101,9 @@ class TaskEndpoint:
             return _json_object(await request.body()), {}
         if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
             raise RequestError(
-                415, f"The content type is {kind[:100]!r}; it should be application/json or multipart/form-data."
+                415,
+                f"The content type is {kind[:100]!r}; it should be application/json, multipart/form-data or "
+                "application/x-www-form-urlencoded.",
             )
         try:
             form = await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS)
@@ -209,7 +211,7 @@ async def _send_audio(
         waits.cancel()
         if started and job.failure is not None:
             with ignoring_closed_stderr():
-                print_message("error", f"A response ended before its end: {job.failure}")
+                print_message("error", f"The audio of a response is incomplete: {job.failure}")
 
 
 def _warning_header(job: Job) -> dict[str, str]:

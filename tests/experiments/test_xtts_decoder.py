@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments import xtts_decoder as experiment, xtts_source
+from experiments import xtts_decoder as experiment, xtts_source, xtts_speaker_encoder
 from jaxvoice.data import Corpus, Store, Utterance
 from jaxvoice.errors import CheckpointError, ConfigError, TextError
 from jaxvoice.models import speaker_encoder as speaker_encoders
@@ -120,22 +120,22 @@ def test_models_without_dvae_or_vocabulary_are_errors(source, tmp_path):
 
 def test_the_speaker_encoder_is_that_of_the_model_or_of_the_flag(source, encoder, tmp_path, monkeypatch):
     found = xtts_source.load_source(source)
-    given, new = xtts_source.with_encoder(found, experiment.Experiment(encoder=encoder), 0.0)
+    given, new = xtts_speaker_encoder.with_encoder(found, experiment.Experiment(encoder=encoder), 0.0)
     assert new and given.config.decoder.cond_channels == 16 and given.config.speaker_encoder.level is None
     weights = given.network.hifigan_decoder.speaker_encoder.fc.weight
     np.testing.assert_array_equal(weights, random_encoder(ENCODER).fc.weight)
     # Without the flag, an encoder that was not trained is replaced by a small one.
     calls = []
-    monkeypatch.setattr(xtts_source, "train_small_encoder", lambda *args: calls.append(args) or encoder)
-    small, new = xtts_source.with_encoder(found, experiment.Experiment(), 3.0)
+    monkeypatch.setattr(xtts_speaker_encoder, "train_small_encoder", lambda *args: calls.append(args) or encoder)
+    small, new = xtts_speaker_encoder.with_encoder(found, experiment.Experiment(), 3.0)
     assert new and small.config == given.config and calls[0][1] == 3.0
     trained = replace(found, trained=True)
-    kept, new = xtts_source.with_encoder(trained, experiment.Experiment(), 0.0)
+    kept, new = xtts_speaker_encoder.with_encoder(trained, experiment.Experiment(), 0.0)
     assert kept is trained and not new and len(calls) == 1
     lstm = SpeakerEncoderConfig(LSTMConfig(hidden=4, layers=1, dim=12))
     speaker_encoders.FAMILY.save_network(tmp_path / "lstm", random_encoder(lstm), lstm)
     with pytest.raises(ConfigError, match=r"which XTTS cannot use: .*residual network"):
-        xtts_source.with_encoder(found, experiment.Experiment(encoder=tmp_path / "lstm"), 0.0)
+        xtts_speaker_encoder.with_encoder(found, experiment.Experiment(encoder=tmp_path / "lstm"), 0.0)
 
 
 def test_recordings_are_trained_on_or_held_out():

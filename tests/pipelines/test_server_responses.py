@@ -27,7 +27,7 @@ def test_a_failure_after_the_first_block_ends_the_response_early(capsys):
     with serving([ServedModel("failing", Failing())]) as (_, address), client(address) as connection:
         with pytest.raises(httpx.RemoteProtocolError), connection.stream("POST", "/api/speak", json={"text": "x"}) as r:
             assert r.status_code == 200 and r.read()
-        assert "A response ended before its end: the model failed" in capsys.readouterr().err
+        assert "The audio of a response is incomplete: the model failed" in capsys.readouterr().err
 
 
 def test_warnings_are_sent_before_the_audio_and_printed(capsys):
@@ -72,7 +72,9 @@ def test_clients_that_accept_blocks_slowly_are_left(failure, monkeypatch, capsys
 
     asyncio.run(answer())
     assert sent == ["http.response.start", "http.response.body"]
-    assert ("A response ended before its end: the model failed" in capsys.readouterr().err) == (failure is not None)
+    assert ("The audio of a response is incomplete: the model failed" in capsys.readouterr().err) == (
+        failure is not None
+    )
     service.close()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxvoice.models.hifigan.weights import GENERATOR_RULES, generator_shapes
 from jaxvoice.models.speaker_encoder.weights import COUNT, dtypes as encoder_dtypes, encoder_shapes
 from jaxvoice.models.xtts.config import GPTConfig, XTTSConfig
-from jaxvoice.models.xtts_dvae.weights import STATISTICS
+from jaxvoice.models.xtts_dvae.weights import STATISTICS, TRAINING_STATE
 from jaxvoice.weights.rules import Ignore, Rule
 
 NAME = "xtts"
@@ -117,11 +117,10 @@ def ignored(prefix: str) -> tuple[Ignore, ...]:
     """
     at = re.escape(prefix)
     beside = re.escape(prefix.removesuffix("xtts."))
-    training = Ignore(r"(optimizer|scaler|model_loss|scheduler)[a-z_]*(\..*)?", "state of training")
     return (
         *(Ignore(f"{at}{pattern}", reason) for pattern, reason in _LEFTOVERS),
         *(Ignore(f"{beside}{pattern}", reason) for pattern, reason in _BESIDE),
-        training,
+        Ignore(TRAINING_STATE, "state of training"),
     )
 
 

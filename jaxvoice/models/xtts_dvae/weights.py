@@ -21,7 +21,8 @@ RULES = (Rule("{path*}", "{path*}"),)
 
 _MARKS = ("codebook.embed", "codebook.cluster_size", "codebook.embed_avg", "encoder.0.0.weight", "decoder.0.weight")
 
-_TRAINING = r"(optimizer|optim|scaler|model_loss|scheduler)[a-z_]*(\..*)?"
+TRAINING_STATE = r"(optimizer|optim|scaler|model_loss|scheduler)[a-z_]*(\..*)?"
+"""The names of the state of training in coqui's checkpoints."""
 
 
 def _conv(name: str, out: int, inputs: int, kernel: int) -> Shapes:
@@ -74,7 +75,7 @@ def networks_in(names: Iterable[str]) -> list[str]:
 
 def is_whole_model(names: Iterable[str], prefix: str) -> bool:
     """Whether all tensors outside `prefix` are states of training."""
-    return all(name.startswith(prefix) or re.fullmatch(_TRAINING, name) for name in names)
+    return all(name.startswith(prefix) or re.fullmatch(TRAINING_STATE, name) for name in names)
 
 
 def ignored(prefix: str) -> tuple[Ignore, ...]:
@@ -82,7 +83,7 @@ def ignored(prefix: str) -> tuple[Ignore, ...]:
     at = re.escape(prefix)
     return (
         Ignore(rf"{at}discrete_loss\..*", "statistics of a loss that is not used"),
-        Ignore(rf"(?!{at}.)({_TRAINING})" if prefix else r"(?!)", "state of training"),
+        Ignore(rf"(?!{at}.)({TRAINING_STATE})" if prefix else r"(?!)", "state of training"),
     )
 
 
