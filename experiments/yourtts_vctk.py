@@ -28,13 +28,13 @@ import numpy as np
 import tyro
 from jaxtyping import Float32
 
-from experiments import common, speaker_encoder as encoder_experiment, vits, voice_conversion
+from experiments import common, small_speaker_encoder, speaker_encoder as encoder_experiment, vits, voice_conversion
 from experiments.common import Loop
 from experiments.vits_ljspeech import tiny_optimizer
 from jaxvoice.data import Corpus, Store, find_corpus
 from jaxvoice.data.utterances import rows_of_speakers
 from jaxvoice.data.weighted_buckets import Attribute
-from jaxvoice.errors import ConfigError, DataError, JaxvoiceError
+from jaxvoice.errors import ConfigError, JaxvoiceError
 from jaxvoice.models.vits import PRESETS, preset as vits_preset
 from jaxvoice.models.vits.columns import training_columns
 from jaxvoice.models.vits.config import VITSConfig
@@ -48,7 +48,7 @@ from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training.logging import print_once
 from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.process import keep_freed_memory
-from jaxvoice.training.run_folder import RunFolder, inherited_info
+from jaxvoice.training.run_folder import inherited_info
 
 NAME = "yourtts_vctk"
 ENCODER_SHARE = 0.15
@@ -144,28 +144,12 @@ def find_speakers(experiment: Experiment) -> tuple[Corpus, Corpus, tuple[str, ..
     return *voice_conversion.without_speakers(corpus, unseen), unseen
 
 
-def small_encoder_folder(experiment: Experiment) -> RunFolder:
-    """The run folder, beside that of the run, in which the small speaker encoder is trained."""
-    return RunFolder(experiment.run_dir.with_name(f"{experiment.run_dir.name}_speaker_encoder"))
-
-
-def small_encoder(experiment: Experiment) -> encoder_experiment.Experiment:
-    """The training of the small speaker encoder, on the same corpus."""
-    given = encoder_experiment.default_experiment("tiny")
-    whole = experiment.loop.minutes
-    minutes = given.loop.minutes if whole is None else ENCODER_SHARE * whole
-    loop = replace(given.loop, minutes=minutes, tensorboard=experiment.loop.tensorboard)
-    names = ("data", "corpus", "audio_dir", "unseen")
-    options = {name: getattr(experiment, name) for name in names}
-    return replace(given, **options, run_dir=small_encoder_folder(experiment).path, loop=loop)
-
-
 def check_small_encoder(experiment: Experiment) -> None:
     """Check, before a small speaker encoder is trained, that its embeddings have the size of the model's vectors.
 
     **Raises:** `ConfigError` if they do not, without `--speaker-encoder`.
     """
-    if experiment.speaker_encoder is not None or small_encoder_folder(experiment).has_validation():
+    if experiment.speaker_encoder is not None or small_speaker_encoder.is_trained(experiment):
         return
     dim = encoder_experiment.default_experiment("tiny").training.model.dim
     channels = experiment.training.model.speaker_channels
@@ -185,17 +169,9 @@ def speaker_encoder(experiment: Experiment, started: float) -> SpeakerEncoder:
     check_small_encoder(experiment)
     source = experiment.speaker_encoder
     if source is None:
-        folder = small_encoder_folder(experiment)
-        source = folder.path
-        if not folder.has_validation():
+        if not small_speaker_encoder.is_trained(experiment):
             print_once("--speaker-encoder is not set; a small speaker encoder is trained first.")
-            try:
-                result = encoder_experiment.run(small_encoder(experiment), started)
-            except DataError as failure:
-                raise DataError(f"{failure} Or pass a trained encoder with --speaker-encoder.") from None
-            if result.stopped == "interrupted":
-                print_once("The training of the speaker encoder was interrupted; the same command resumes it.")
-                raise KeyboardInterrupt
+        source = small_speaker_encoder.train(experiment, ENCODER_SHARE, started, flag="--speaker-encoder")
     try:
         found = SpeakerEncoder.load(source)
     except JaxvoiceError as failure:

@@ -6,7 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import common, speaker_encoder, vits, vits_ljspeech, voice_conversion, yourtts_vctk
+from experiments import (
+    common,
+    small_speaker_encoder,
+    speaker_encoder,
+    vits,
+    vits_ljspeech,
+    voice_conversion,
+    yourtts_vctk,
+)
 from jaxvoice.config import to_dict
 from jaxvoice.data import Corpus, Utterance, read_audio, write_wav
 from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceError, TextError
@@ -18,6 +26,7 @@ from jaxvoice.pipelines import VITSSynthesizer
 from jaxvoice.pipelines.synthesizer import BLANK
 from jaxvoice.text.symbol_table import VITS_SYMBOLS
 from jaxvoice.training import parallel
+from jaxvoice.training.loop import TrainingResult
 from jaxvoice.training.run_folder import RunFolder
 from jaxvoice.weights import named_arrays
 from tests.experiments import command_lines
@@ -291,10 +300,29 @@ def test_the_small_encoder_is_trained_on_the_same_corpus(tones, tmp_path):
     given = yourtts_vctk.default_experiment("tiny")
     given = replace(given, data=listed, corpus="filelist", audio_dir=tones.parent, unseen=("b",))
     given = replace(given, run_dir=tmp_path / "run")
-    encoder = yourtts_vctk.small_encoder(given)
+    encoder = small_speaker_encoder.experiment(given, 0.15)
     assert encoder.run_dir == tmp_path / "run_speaker_encoder" and encoder.corpus == "filelist"
     train, held_out, names = speaker_encoder.find_speakers(encoder)
     assert [one.id for one in train.utterances] == ["t0", "t2", "t4"] and held_out.speakers == names == ("b",)
+
+
+def test_the_interrupted_training_of_the_small_encoder_is_resumed(tmp_path, monkeypatch):
+    stops = iter(("interrupted", "minutes"))
+
+    def train(given, started):
+        (given.run_dir / "model").mkdir(parents=True, exist_ok=True)
+        return TrainingResult(next(stops), 1, {}, None, given.run_dir, 0.0, 0.0, 0.0, 0)
+
+    monkeypatch.setattr(speaker_encoder, "run", train)
+    given = replace(yourtts_vctk.default_experiment("tiny"), run_dir=tmp_path / "run")
+
+    def run():
+        return small_speaker_encoder.train(given, 0.15, 0.0, flag="--speaker-encoder")
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not small_speaker_encoder.is_trained(given)
+    assert run() == run() == tmp_path / "run_speaker_encoder" and next(stops, None) is None
 
 
 def test_tables_have_a_row_for_each_speaker_of_the_corpus(tones, tmp_path):

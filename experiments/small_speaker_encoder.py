@@ -1,0 +1,90 @@
+"""A small speaker encoder, which another experiment trains first, in a folder beside its run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from experiments import common, speaker_encoder
+from experiments.speaker_encoder import Experiment
+from jaxvoice.errors import DataError
+from jaxvoice.training.logging import print_once
+
+_FINISHED = "finished"  # an empty file in the folder of an encoder whose training reached its limit
+
+
+class Settings(Protocol):
+    """The settings of an experiment that the training of its encoder has, too; each is a flag."""
+
+    @property
+    def data(self) -> Path | None:
+        """The corpus; `None` for 16 synthetic voices."""
+        ...
+
+    @property
+    def corpus(self) -> common.RecordingsKind:
+        """The layout of the corpus."""
+        ...
+
+    @property
+    def audio_dir(self) -> Path | None:
+        """The folder of the audio of a file list."""
+        ...
+
+    @property
+    def unseen(self) -> tuple[str, ...] | None:
+        """The speakers that are not trained on."""
+        ...
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the run of the experiment."""
+        ...
+
+    @property
+    def loop(self) -> common.Loop:
+        """The settings of the training of the experiment."""
+        ...
+
+
+def run_dir(settings: Settings) -> Path:
+    """The run folder of the encoder."""
+    return settings.run_dir.with_name(f"{settings.run_dir.name}_speaker_encoder")
+
+
+def is_trained(settings: Settings) -> bool:
+    """Whether the training of the encoder reached its limit."""
+    return (run_dir(settings) / _FINISHED).is_file()
+
+
+def experiment(settings: Settings, share: float) -> Experiment:
+    """The training of the encoder on the corpus of `settings`, for the `share` of its minutes."""
+    given = speaker_encoder.default_experiment("tiny")
+    whole = settings.loop.minutes
+    minutes = given.loop.minutes if whole is None else share * whole
+    loop = replace(given.loop, minutes=minutes, tensorboard=settings.loop.tensorboard)
+    options = {name: getattr(settings, name) for name in ("data", "corpus", "audio_dir", "unseen")}
+    return replace(given, **options, run_dir=run_dir(settings), loop=loop)
+
+
+def train(settings: Settings, share: float, started: float, *, flag: str) -> Path:
+    """The run folder of the encoder, which is trained unless it is trained already.
+
+    **Arguments:** `share`, that of the minutes of `settings` in which it is trained; `started`, the
+    `time.monotonic()` from which the minutes count; `flag`, with which an encoder can be passed instead.
+
+    **Raises:** `DataError` for a corpus on which no encoder can be trained; `KeyboardInterrupt` if the training was
+    interrupted and saved. The same call resumes it.
+    """
+    folder = run_dir(settings)
+    if is_trained(settings):
+        print_once(f"The speaker encoder is that of {folder}, trained before; remove the folder to train another.")
+        return folder
+    try:
+        result = speaker_encoder.run(experiment(settings, share), started)
+    except DataError as failure:
+        raise DataError(f"{failure} Or pass a trained encoder with {flag}.") from None
+    if result.stopped == "interrupted":
+        print_once("The training of the speaker encoder was interrupted; the same command resumes it.")
+        raise KeyboardInterrupt
+    (folder / _FINISHED).touch()
+    return folder
