@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Int32
 
 from jaxvoice.data.buckets import choose_shapes
 from jaxvoice.data.store import Store
@@ -60,17 +59,20 @@ def training_columns(
                 f"{', '.join(map(repr, config.languages))}. Correct the corpus, or train a model of its languages."
             )
 
-    def checked(text: str, language: str) -> Int32[np.ndarray, " tokens"]:
-        ids = np.array(encode(text, language), np.int32)
-        invalid = ids[(ids < 0) | (ids >= gpt.text_ids)]
-        if len(invalid):
+    def checked(text: str, language: str) -> Sequence[int]:
+        ids = encode(text, language)
+        invalid = [number for number in ids if not 0 <= number < gpt.text_ids]
+        if invalid:
             raise ConfigError(
                 f"A token of the text {text[:40]!r} is {invalid[0]}; it should be from 0 to {gpt.text_ids - 1}, below "
                 "gpt.text_ids. Use the vocabulary of the model."
             )
         return ids
 
-    return with_tokens(store, checked, lambda *counts: _problem(*counts, min_samples, max_samples, max_tokens))
+    def problem(samples: int, tokens: int) -> tuple[str, str] | None:
+        return _problem(samples, tokens, min_samples, max_samples, max_tokens)
+
+    return with_tokens(store, checked, problem)
 
 
 def with_tokens(
