@@ -72,6 +72,7 @@ def test_configurations_come_without_jax():
     ]
 
 
+@pytest.mark.slow
 def test_tests_pass_with_the_family(checkout):
     # The tests of other families passed or failed outside this copy.
     others = " or ".join(family.name for family in models.FAMILIES)

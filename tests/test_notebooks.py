@@ -135,6 +135,7 @@ def losses_of(streams: dict[str, str], name: str) -> list[float]:
     return [float(loss) for loss in found]
 
 
+@pytest.mark.slow
 def test_vocoder_notebook_runs_without_a_trained_model(tmp_path: Path):
     streams, shown = executed("vocoder.ipynb", tmp_path)
     assert "this model has random weights" in streams["stdout"]
@@ -143,6 +144,7 @@ def test_vocoder_notebook_runs_without_a_trained_model(tmp_path: Path):
     assert players(shown) == sum("text/html" in data for data in shown) == 3
 
 
+@pytest.mark.slow
 def test_archive_notebook_runs(tmp_path: Path):
     streams, shown = executed("archive.ipynb", tmp_path)
     assert "DownBlockSpeaker: avg_pool1d(2)" in streams["stdout"] and "never called" in streams["stdout"]
@@ -252,6 +254,7 @@ def test_frozen_encoder_notebook_runs(tmp_path: Path):
     assert streams["stderr"] == "" and pictures(shown) == 1
 
 
+@pytest.mark.slow
 def test_tts_notebook_runs(tmp_path: Path):
     blocks: dict[str, Any] = {"layers": 1, "heads": 2, "feed_forward": 16, "dropout": 0.0}
     config = GaussianTTSConfig(
@@ -275,6 +278,7 @@ def test_tts_notebook_runs(tmp_path: Path):
     assert players(shown) == 3
 
 
+@pytest.mark.slow
 def test_voice_conversion_notebook_runs(tmp_path: Path):
     config = replace(SMALL, pitch=PitchConfig(tracker="autocorrelation"))
     HIFIVC.save_network(tmp_path / "model", random_converter(config), config)

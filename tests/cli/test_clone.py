@@ -246,6 +246,7 @@ def test_imported_bundles_of_a_model_and_its_encoder_clone_voices(place, tmp_pat
     assert encoders[0].identity == encoders[1].identity
 
 
+@pytest.mark.slow
 def test_another_encoder_than_that_of_the_model_gives_a_warning(place, tmp_path, capsys):
     shutil.copytree(place / "model", tmp_path / "model")
     shutil.copytree(place / "encoder", tmp_path / "model" / "speaker_encoder")

@@ -140,6 +140,7 @@ def test_other_files_are_converted_after_an_error(recordings, model, tmp_path, c
         main(["convert", str(recordings), str(tmp_path / "out"), *options])
 
 
+@pytest.mark.slow
 def test_warning_about_the_pitch_is_printed_once(recordings, tmp_path, capsys):
     assert CONFIG.pitch_encoder is not None
     normalising = replace(CONFIG, pitch_encoder=replace(CONFIG.pitch_encoder, instance_norm=True))

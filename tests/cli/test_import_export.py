@@ -44,7 +44,9 @@ def vocoded(model, mels, tmp_path, *flags):
     return np.stack(sounds)
 
 
-@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    "legacy", [pytest.param(False, id="zip"), pytest.param(True, id="legacy", marks=pytest.mark.slow)]
+)
 def test_released_generator_reproduces_golden_samples(tmp_path, capsys, legacy):
     case = golden.case("hifigan/generator_v1")
     source = write(tmp_path / "g_02500000", {"generator": tensors_of(case)}, case.meta["config"], legacy=legacy)

@@ -151,6 +151,7 @@ def test_plot_is_written(speak, tmp_path, monkeypatch):
     assert imread(picture).shape[0] > height and imread(picture).shape[1] < width
 
 
+@pytest.mark.slow
 def test_plots_of_long_texts_have_a_row_for_each_part(speak, synthesizer, tmp_path, monkeypatch):
     drawn = {"mels": [], "alignment": [], "durations": []}
     for name, calls in drawn.items():

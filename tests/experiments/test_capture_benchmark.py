@@ -33,6 +33,7 @@ def test_programs_are_measured(tmp_path) -> None:
     assert capturing["captured MiB"] == pytest.approx(4 * values / 2**20)
 
 
+@pytest.mark.slow
 def test_unknown_layers_stop_the_benchmark(monkeypatch) -> None:
     monkeypatch.setattr(capture, "NAMES", ("decoder.net.99",))
     with pytest.raises(ConfigError, match=r"decoder\.net"):

@@ -312,6 +312,7 @@ def test_content_encoder_is_trained_beside_the_run(tmp_path, voices, encoder, mo
         assert recogniser.loop.minutes == pytest.approx(expected) and recogniser.data is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_content_is_computed_in_the_step(tmp_path, voices, encoder, monkeypatch):
     found = []

@@ -121,6 +121,7 @@ def test_unseen_speakers_of_the_flag_are_in_the_corpus(tmp_path, tones, capsys):
     assert "One speaker is left to train on; there should be at least two. Shorten --unseen (s1, s2" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_run_prints_the_error_rate_and_its_model_embeds(tmp_path, tones, capsys):
     flags = ["--data", str(tones), "--run-dir", str(tmp_path / "run"), *TINY, "--steps", "2"]

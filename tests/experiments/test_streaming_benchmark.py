@@ -29,6 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "network_of", network_of)
 
 
+@pytest.mark.slow
 def test_blocks_are_measured(tmp_path) -> None:
     path = tmp_path / "x.json"
     streaming.main(replace(TINY, json=path))

@@ -48,6 +48,7 @@ def test_synthesis_and_conversion_are_measured(tmp_path) -> None:
     assert all(0 < row["difference"] < benchmark.TOLERANCE for row in rows if row["engine"] == "jaxvoice")
 
 
+@pytest.mark.slow
 def test_other_weights_stop_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = benchmark.torch_call(SHORT, "conversion")()
     network_of = benchmark.torch_network

@@ -144,6 +144,7 @@ def test_crops_of_mels_are_whole_frames(tmp_path, tones, monkeypatch, capsys):
     assert "--segment-size is 1664; crops of mels are whole frames, so 1536 are used." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_init_from_uses_the_network_of_another_run(tmp_path, tones, monkeypatch):
     begun = []

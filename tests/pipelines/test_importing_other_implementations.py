@@ -92,7 +92,7 @@ def test_huggingface_vocoders_are_exported_with_their_names_and_statistics(tmp_p
     np.testing.assert_array_equal(heard(tmp_path / "again")[1], heard(to)[1])
 
 
-@pytest.mark.parametrize("prefix", ["", "vocoder."])
+@pytest.mark.parametrize("prefix", [pytest.param("", marks=pytest.mark.slow), "vocoder."])
 def test_huggingface_vocoders_equal_their_imports_and_exports(tmp_path, to, prefix):
     """The statistics of the input, which an import stores in the configuration, are compared too."""
     source, mean, _ = speecht5(generator(**ONE), tmp_path / "hf")

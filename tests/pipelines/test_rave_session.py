@@ -124,6 +124,7 @@ def test_session_of_codes(audio):
             session.decode(np.array([[0] * 4, [wrong] + [0] * 3], np.int32))
 
 
+@pytest.mark.slow
 def test_random_numbers_do_not_depend_on_blocks(audio):
     rave = pipeline(WITH_NOISE)
     assert_equals_the_pipeline(rave, audio[0], [4, 8])

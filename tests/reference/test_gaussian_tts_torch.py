@@ -96,6 +96,7 @@ def test_inference_is_the_same(ours, padded) -> None:
             assert_close(found, its)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", [0, 1])
 def test_training_is_the_same(ours, phase) -> None:
     """Losses and gradients of three steps, and what they leave: weights, running statistics, moving average."""

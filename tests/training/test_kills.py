@@ -61,6 +61,7 @@ def test_run_resumes_after_a_kill_while_training(whole, tmp_path, compilation_ca
     check_resumable(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 @posix
 def test_run_resumes_after_a_kill_while_saving(whole, tmp_path, compilation_cache):
     done = process(tmp_path / "run", compilation_cache, kill_while_saving=[0.0, 2], step_seconds=0.02)

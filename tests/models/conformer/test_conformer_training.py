@@ -155,6 +155,7 @@ def test_frozen_parts_do_not_change(batches, frozen):
         assert same == name.startswith(frozen), name
 
 
+@pytest.mark.slow
 def test_statistics_drift_without_frozen_parts(batches):
     first, last = train(CONFIG, batches[:1])
     assert not np.array_equal(

@@ -238,6 +238,7 @@ def products(program: str) -> list[tuple[str, ...]]:
     return [tuple(re.findall(r"tensor<(?:\d+x)*(\w+)>", line.split(" : ")[-1])[:2]) for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 2])
 def test_bfloat16_training_is_close_to_float32(task, run, number):
     states, logged = run

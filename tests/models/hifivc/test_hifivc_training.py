@@ -230,6 +230,7 @@ def test_step_with_discriminators_updates_all_networks(batches):
     assert any(not np.array_equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_speaker_vectors_are_random_and_references_matter(batches):
     _, state, step = compiled(CONFIG, 0)
     first, again, other = (float(step(state, batches[0], jax.random.key(seed))[1]["mel_l1"]) for seed in (0, 0, 1))

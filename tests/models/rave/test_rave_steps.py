@@ -128,6 +128,7 @@ def drawn_noise(key, shape):
     return jax.random.normal(jax.random.split(encode_key, 2)[1], shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["pqmf", pytest.param("raw", marks=pytest.mark.slow)])
 def test_steps_equal_torch(output):
     """Steps of the first phase, of the discriminators, and of the generator."""

@@ -63,6 +63,7 @@ def reference_of(config, network):
     return torch_modules.load(torch_modules.Model(config, taps), arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hybrid", "v2_with_augs"])
 def test_mel_input_and_gru_equal_torch(name):
     config = with_capacity(preset(name), 4)

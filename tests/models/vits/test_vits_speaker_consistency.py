@@ -291,6 +291,7 @@ def test_the_encoder_is_bit_identical_after_100_steps():
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(eqx.filter(frozen, eqx.is_array)))
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_trained_collapses():
     # Control for the claim that the encoder has to be frozen: its updates alone make unrelated recordings alike.
     arrays, static = eqx.partition(encoder(), eqx.is_inexact_array)

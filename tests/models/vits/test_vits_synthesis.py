@@ -105,6 +105,7 @@ def read(network, tokens, duration_noise, speaker, language, token_count):
     return conditions, text, whole_durations(network.log_durations(text, duration_noise, conditions), text.mask)
 
 
+@pytest.mark.slow
 def test_mapped_examples_equal_single_ones(small, inputs):
     """The examples of batches, without `vmap`, are those of the release in `test_synthesis_equals_the_release`."""
     whole = synthesize(jax.vmap(small), *inputs)

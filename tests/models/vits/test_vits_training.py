@@ -135,6 +135,7 @@ def like_the_encoder(tree):
     return [name for name, leaf in pairs if leaf.shape in convolutions or "torch_spec" in name or "se.fc" in name]
 
 
+@pytest.mark.slow
 def test_the_speaker_encoder_does_not_change_and_is_not_in_the_state():
     task, state, _, metrics, before = trained()
     assert digest(task.constants) == before

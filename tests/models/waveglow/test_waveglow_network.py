@@ -192,6 +192,7 @@ def test_audio_may_be_longer_than_the_frames_in_encoding(small, inputs):
         small.encode(jnp.zeros((2, 1800, 1)), mel)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_and_reach_every_weight(small, inputs):
     mel, noise = inputs
     audio = synthesize(small, mel, noise)

@@ -143,6 +143,7 @@ def test_negative_determinants_do_not_change_the_loss():
     assert all(np.isfinite(float(value)) for value in found[1].values())
 
 
+@pytest.mark.slow
 def test_steps_lower_the_likelihood_of_a_new_network():
     task, step = compiled(NOISY)
     state, found = task.state_of(new_network()), []
