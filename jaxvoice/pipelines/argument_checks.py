@@ -186,6 +186,12 @@ def check_seed(seed: Any) -> None:
         raise ConfigError(f"seed is {seed!r}; it should be a whole number from -2**63 to 2**63 - 1.")
 
 
+def check_stream(stream: Any) -> None:
+    """Raise `ConfigError` unless `stream` is `True` or `False`, which decide the type of the result."""
+    if not isinstance(stream, bool):
+        raise ConfigError(f"stream is {format_value(stream)}; it should be True or False.")
+
+
 def check_noise_options(options: Mapping[str, Any], prefix: str = "") -> None:
     """Raise `ConfigError` unless `sigma` and `denoise`, if they are in `options`, are numbers of at least 0 that are
     finite in float32. Errors state their names after `prefix`, such as `--`."""

@@ -127,8 +127,9 @@ class SpeechService:
         for name in given:
             known = (*_FIELDS[task], *OPTIONS)
             if name not in known:
-                kind = " It should be a recording, sent as a file." if name in _RECORDINGS[task] else ""
-                raise ConfigError(f"The request has the field {name[:100]!r}; {suggest_names(name, known)}{kind}")
+                if name in _RECORDINGS[task]:
+                    raise ConfigError(f"The field {name!r} is text; it should be a recording, sent as a file.")
+                raise ConfigError(f"The request has the field {name[:100]!r}; {suggest_names(name, known)}")
         for name in uploads:
             if name not in _RECORDINGS[task]:
                 expected = " or ".join(_RECORDINGS[task]) or "none"

@@ -10,7 +10,7 @@ from jaxvoice.errors import ConfigError
 from jaxvoice.models.gaussian_tts.inference import AlignmentBlock
 from jaxvoice.models.vits.config import SamplingConfig
 from jaxvoice.models.vits.inference import Speaker, Synthesized
-from jaxvoice.pipelines.argument_checks import as_list, check_seed, error_context, validate_text
+from jaxvoice.pipelines.argument_checks import as_list, check_seed, check_stream, error_context, validate_text
 from jaxvoice.pipelines.synthesizer import BLANK, Speech
 from jaxvoice.pipelines.vits_arguments import language_id, sampling_config, split_text
 from jaxvoice.pipelines.vits_converter import VITSConverter
@@ -130,6 +130,7 @@ class VITSSynthesizer(VITSConverter):
         `SpeakerEncoder.embed` for a reference that is silent or too short; `CheckpointError` if the model returns NaN
         or infinity.
         """
+        check_stream(stream)
         sampling = sampling_config(self.config.sampling, noise_scale, duration_noise_scale, length_scale, speed)
         given = (text, self._in_symbols, speaker, language, reference, sample_rate, sampling, seed)
         return self._stream(*given) if stream else self._synthesize(*given)

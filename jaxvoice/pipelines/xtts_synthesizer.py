@@ -20,7 +20,7 @@ from jaxvoice.models.xtts.precision import Precision, with_precision
 from jaxvoice.models.xtts.tokenizer import Tokenizer
 from jaxvoice.models.xtts.transformer import freeze_projections
 from jaxvoice.models.xtts.voices import StoredVoice, check_voices, read_voices
-from jaxvoice.pipelines.argument_checks import as_list, check_seed, error_context, validate_text
+from jaxvoice.pipelines.argument_checks import as_list, check_seed, check_stream, error_context, validate_text
 from jaxvoice.pipelines.recordings import read_recordings
 from jaxvoice.pipelines.sources import find_model_folder, print_notices
 from jaxvoice.pipelines.synthesizer import check_speed
@@ -294,6 +294,7 @@ class XTTSSynthesizer:
         sampling = _sampling_config(self.config.sampling, {**given, "penalize_prefix": penalize_prefix})
         settings = SpeechSettings(sampling, self._max_codes(max_codes), float(speed), int(seed))
         single = isinstance(text, str)
+        check_stream(stream)
         if stream and not single:
             raise ConfigError("text is a list and stream is true; pass one text, or stream=False.")
         texts = [text] if single else as_list(text, "text", "a string or a list of strings")
@@ -389,28 +390,34 @@ class XTTSSynthesizer:
 
     def _stored(self, speaker: Any) -> XTTSVoice:
         if not isinstance(speaker, str) or speaker not in self.voices:
-            hint = suggest_names(speaker, self.speakers) if self.voices else "the model has no stored voices."
+            hint = "the model has no stored voices. Pass recordings of the speaker as reference (--reference)."
+            hint = suggest_names(speaker, self.speakers) if self.voices else hint
             raise ConfigError(f"speaker is {format_value(speaker)}; {hint}")
         stored = self.voices[speaker]
         return XTTSVoice(stored.conditioning, stored.speaker, 0.0, 0, "")
 
     def _of_reference(self, reference: Any, sample_rate: float | None) -> XTTSVoice:
         if is_xtts_voice_file(reference):
-            reference = XTTSVoice.load(reference)
+            voice = XTTSVoice.load(reference)
+            self.check_voice(voice, str(reference))
+            return voice
         if not isinstance(reference, XTTSVoice):
             return self.voice(reference, sample_rate=sample_rate)
         self.check_voice(reference)
         return reference
 
-    def check_voice(self, voice: XTTSVoice) -> None:
-        """Raise `ConfigError` for a voice that other networks computed than those of this model."""
+    def check_voice(self, voice: XTTSVoice, name: str = "The voice") -> None:
+        """Raise `ConfigError` for a voice that other networks computed than those of this model.
+
+        **Arguments:** `name`, the subject of the message, such as the path of the voice.
+        """
         latents, channels = self.config.gpt.conditioning.latents, self.config.gpt.channels
         shapes = voice.conditioning.shape[1:], voice.speaker.shape, latents or len(voice.conditioning)
         expected = (channels,), (self.config.speaker_encoder.dim,), len(voice.conditioning)
         if shapes != expected or voice.model != self._voice_identity:
             raise ConfigError(
-                f"The voice was computed by another model ({voice.model[:12] or 'unknown'}) than this one "
-                f"({self._voice_identity[:12]}), so it has no meaning for it. Compute it again from the recordings."
+                f"{name} was computed by another model ({voice.model[:12] or 'unknown'}) than this one "
+                f"({self._voice_identity[:12]}), which cannot use it. Compute it again from the recordings."
             )
 
 

@@ -182,6 +182,11 @@ def test_voices_of_other_models_raise_errors(xtts, tmp_path):
         other.check_voice(voice)
     with pytest.raises(ConfigError, match="computed by another model"):
         xtts.speak("the cat", reference=dataclasses.replace(voice, speaker=np.ones(11, np.float32)))
+    voice.save(tmp_path / "voice.safetensors")
+    with pytest.raises(ConfigError, match=r"voice\.safetensors was computed by another model"):
+        XTTSSynthesizer(random_xtts(CONFIG, 1), CONFIG, xtts.tokenizer).speak(
+            "the", reference=tmp_path / "voice.safetensors"
+        )
     with pytest.raises(ConfigError, match=r"XTTSVoice\.speaker contains NaN or infinity"):
         dataclasses.replace(voice, speaker=np.full(12, np.nan, np.float32))
     with pytest.raises(ConfigError, match=r"XTTSVoice\.conditioning has shape \(3,\)"):
@@ -247,6 +252,7 @@ def test_short_references_give_a_warning_and_long_ones_are_cut(xtts):
         (["a", "b"], {"speaker": ["Ann"]}, ConfigError, "speaker is a list of 1 voices for 2 texts"),
         (["a"], {"speaker": "Ann", "stream": True}, ConfigError, "text is a list and stream is true"),
         ("the cat", {"speaker": "Ann", "speed": 0}, ConfigError, "speed is 0"),
+        ("the cat", {"speaker": "Ann", "stream": "yes"}, ConfigError, "stream is 'yes'; it should be True or False"),
         ("the cat", {"speaker": "Ann", "seed": 0.5}, ConfigError, "seed is 0.5"),
         ("the cat", {"speaker": "Ann", "temperature": 0}, ConfigError, "^temperature is 0"),
         ("the cat", {"speaker": "Ann", "temperature": 1e-50}, ConfigError, "^temperature is 1e-50"),

@@ -37,7 +37,7 @@ CHARACTER_LIMITS: Mapping[str, int] = MappingProxyType(
 _OTHER_LIMIT = 200
 _MOST_CHARACTERS = 50  # of a token; longer texts are not cleaned to count their tokens
 _MOST_SHOWN = 5
-# Marks that a vocabulary may lack, and what they become then.
+# Marks that a vocabulary may lack, and what they become then. A vocabulary may lack that, too: – becomes - or a space.
 _MARKS = (
     dict.fromkeys("–—―‐‑‒−", "-")
     | dict.fromkeys("،、，､", ",")
@@ -45,6 +45,7 @@ _MARKS = (
     | dict.fromkeys("؟？", "?")
     | dict.fromkeys("۔。｡।॥．", ".")
     | {"！": "!", "：": ":", "…": "...", "（": "(", "）": ")"}
+    | {"!": ".", "?": ".", ";": ",", ":": ",", "-": " ", ",": " ", ".": " "}
     | dict.fromkeys("¿¡\"'", "")
     | dict.fromkeys("·•*_|\\/<>~^`()", " ")
 )
@@ -236,15 +237,22 @@ class Tokenizer:
             if character == " " or character in self._characters:
                 parts.append(character)
                 continue
-            replaced = _MARKS.get(character)
+            replaced = self._replaced(character)
+            parts.append(character if replaced is None else replaced)
             if replaced is None:
-                replaced = unicodedata.normalize("NFKC", character).lower()
-            if all(one == " " or one in self._characters for one in replaced):
-                parts.append(replaced)
-            else:
                 unknown.append(character)
-                parts.append(character)
         return " ".join("".join(parts).split()), list(dict.fromkeys(unknown))
+
+    def _replaced(self, character: str) -> str | None:
+        """What a character becomes that the vocabulary lacks; `None` if none of its characters stands for it."""
+        parts = []
+        for one in _MARKS.get(character, unicodedata.normalize("NFKC", character).lower()):
+            known = one == " " or one in self._characters
+            part = one if known else self._replaced(one) if one in _MARKS else None
+            if part is None:
+                return None
+            parts.append(part)
+        return "".join(parts)
 
 
 def clean_text(text: str, language: str) -> str:
