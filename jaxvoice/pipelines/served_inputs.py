@@ -62,6 +62,8 @@ class Limits:
 
 def check_text(text: Any, limits: Limits) -> str:
     """`text`; raises `TextError` if it is missing, is no text, or exceeds the limit."""
+    if text is None:
+        raise TextError("There is no text; send the text to speak as text.")
     if not isinstance(text, str):
         raise TextError(f"text is {format_value(text)}; it should be the text to speak.")
     if len(text) > limits.text_characters:

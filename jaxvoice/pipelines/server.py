@@ -27,7 +27,7 @@ from jaxvoice.pipelines.request_guard import (
     respond_with_error,
 )
 from jaxvoice.pipelines.served_inputs import public_message
-from jaxvoice.pipelines.served_models import Task
+from jaxvoice.pipelines.served_models import TASKS, Task
 from jaxvoice.pipelines.speech_service import Computation, SpeechService, Upload
 from jaxvoice.pipelines.work_queue import BusyError, Job, changes, ignoring_closed_stderr
 
@@ -348,7 +348,9 @@ def create_app(
     async def not_found(request: Request) -> Any:
         path, known = request.url.path[:100], ", ".join(f"/api/{task}" for task in service.tasks)
         message = f"There is no {request.method} of {path}; there are GET of /api/health and /api/models, and POST of "
-        return JSONResponse({"error": f"{message}{known}."}, 404)
+        task = path.removeprefix("/api/")
+        reason = f" No loaded model has the task {task!r}." if task in TASKS and task not in service.tasks else ""
+        return JSONResponse({"error": f"{message}{known}.{reason}"}, 404)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:

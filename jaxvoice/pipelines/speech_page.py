@@ -50,7 +50,7 @@ class SpeechPage:
         self.service = service
         self._gradio = gradio_module()
         self._folder = tempfile.TemporaryDirectory(prefix="jaxvoice-page-", ignore_cleanup_errors=True)
-        self._jobs: dict[str, set[Job]] = {}
+        self._jobs: dict[str, dict[Job, Task]] = {}  # the current ones of each page
         with self._uploads_in_folder():
             self.blocks = self._layout()
 
@@ -129,7 +129,6 @@ class SpeechPage:
                     stop = gr.Button("Stop", elem_id=f"{task}-stop")
                 status = gr.Textbox(label="Progress", interactive=False, lines=2, elem_id=f"{task}-status")
                 player = gr.HTML(elem_id=f"{task}-result")
-                identifier = gr.State(None)
         chosen = [name for name in choices_of(self.service, task, models[0]) if name in inputs]
         inputs["model"].change(
             lambda name: [
@@ -143,12 +142,12 @@ class SpeechPage:
         button.click(
             self._runner(task, tuple(inputs)),
             list(inputs.values()),
-            [status, player, identifier],
+            [status, player],
             show_progress="hidden",
             trigger_mode="multiple",
             api_visibility="private",
         )
-        stop.click(self._stop, identifier, None, show_progress="hidden", api_visibility="private")
+        stop.click(self._stopper(task), None, None, show_progress="hidden", api_visibility="private")
 
     def _choices(self, task: Task, model: ServedModel) -> dict[str, Any]:
         """The components of voices, languages and options, as `model` has them."""
@@ -183,7 +182,7 @@ class SpeechPage:
             kept = contextlib.ExitStack()
             try:
                 job = self.service.queue.reserve()
-                self._jobs.setdefault(str(request.session_hash), set()).add(job)
+                self._jobs.setdefault(str(request.session_hash), {})[job] = task
                 fields, uploads = request_of(
                     self.service, Path(self._folder.name), task, dict(zip(names, values, strict=True))
                 )
@@ -196,7 +195,7 @@ class SpeechPage:
                     plays = bool(job.blocks)
                     shown = player_html(job) if plays and not playing else gr.skip()
                     playing = playing or plays
-                    yield status_text(job, computation), shown, job.identifier
+                    yield status_text(job, computation), shown
                 if job.failure is not None:
                     raise job.failure
             except Exception as failure:
@@ -207,22 +206,28 @@ class SpeechPage:
             finally:
                 if job is not None:
                     job.cancel()
-                    self._jobs.get(str(request.session_hash), set()).discard(job)
+                    self._jobs.get(str(request.session_hash), {}).pop(job, None)
                 kept.close()
 
         return run
 
-    def _stop(self, identifier: str | None) -> None:
-        found = self.service.result(identifier) if identifier else None
-        if found is not None:
-            found[0].cancel()
+    def _stopper(self, task: Task) -> Any:
+        """The handler that cancels the requests of a page for `task`."""
+        gr = self._gradio
+
+        def stop(request: gr.Request) -> None:  # pyright: ignore[reportInvalidTypeForm]
+            for job, of_task in tuple(self._jobs.get(str(request.session_hash), {}).items()):
+                if of_task == task:
+                    job.cancel()
+
+        return stop
 
     def _leaver(self) -> Any:
         """The handler that cancels the requests of a page that was closed."""
         gr = self._gradio
 
         def leave(request: gr.Request) -> None:  # pyright: ignore[reportInvalidTypeForm]
-            for job in tuple(self._jobs.pop(str(request.session_hash), ())):
+            for job in tuple(self._jobs.pop(str(request.session_hash), {})):
                 job.cancel()
 
         return leave

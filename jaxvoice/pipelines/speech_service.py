@@ -98,7 +98,7 @@ class SpeechService:
         if task == "clone" and not references:
             raise AudioError("There is no reference; send at least one recording of the speaker as reference.")
         if "source" in _RECORDINGS[task] and len(sources) != 1:
-            raise AudioError(f"The number of sources is {len(sources)}; it should be 1, a recording sent as source.")
+            raise AudioError(f"The number of recordings is {len(sources)}; it should be 1, sent as source.")
         for found, seconds, kind in (
             (references, self.limits.reference_seconds, "reference"),
             (sources, self.limits.source_seconds, "source"),
@@ -132,8 +132,9 @@ class SpeechService:
                 raise ConfigError(f"The request has the field {name[:100]!r}; {suggest_names(name, known)}")
         for name in uploads:
             if name not in _RECORDINGS[task]:
-                expected = " or ".join(_RECORDINGS[task]) or "none"
-                raise ConfigError(f"The request has the recording {name[:100]!r}; it should be {expected}.")
+                expected = " or ".join(_RECORDINGS[task])
+                advice = f"send recordings as {expected}." if expected else "send text, or use another task."
+                raise ConfigError(f"The request has the file {name[:100]!r}; {advice}")
 
     def keep(self, job: Job, computation: Computation) -> None:
         """Keep the result of a job, so that `result` finds it.

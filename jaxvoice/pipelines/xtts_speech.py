@@ -172,7 +172,7 @@ class SpeechEngine:
             if not ended:
                 warn_caller(
                     f"The speech of {job.text[:40]!r} was ended after {settings.max_codes} codes, before the model "
-                    "stopped, so its end may be missing. Divide the text, or use another seed."
+                    "stopped, so its end may be missing. Use another seed, or divide the text into shorter sentences."
                 )
         if pieces is not None:
             pieces += [

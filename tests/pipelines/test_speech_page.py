@@ -249,6 +249,15 @@ def test_progress_and_cancellation_in_a_browser(browser_page):
             expect(status).to_have_value("Stopped after 0.1 s of audio.")
             pipeline.second.set()
             wait_until(lambda: not service.queue.taken)
+            # It also stops a request that waits.
+            pipeline.first.clear()
+            for taken in (1, 2):
+                page.locator("#speak-start").click()
+                wait_until(lambda taken=taken: service.queue.taken == taken)
+            page.locator("#speak-stop").click()
+            wait_until(lambda: service.queue.taken == 1 and service.queue._running.state == "cancelled")
+            pipeline.first.set()
+            wait_until(lambda: not service.queue.taken)
             # A closed page frees its place too.
             pipeline.first.clear()
             page.locator("#speak-start").click()
@@ -264,4 +273,4 @@ def test_progress_and_cancellation_in_a_browser(browser_page):
             service.close()
             thread.join(LONG)
             shown.close()
-    assert pipeline.calls == ["one", "one"] and not Path(shown._folder.name).exists()
+    assert pipeline.calls == ["one"] * 3 and not Path(shown._folder.name).exists()

@@ -117,7 +117,7 @@ def test_vocoders_and_autoencoders_take_recordings(service, uploads):
 @pytest.mark.parametrize(
     ("task", "given", "error", "message"),
     [
-        ("speak", {"model": "speaker"}, TextError, "text is None; it should be the text"),
+        ("speak", {"model": "speaker"}, TextError, "There is no text; send the text"),
         ("speak", {"model": "speaker", "text": 3}, TextError, "text is 3; it should be the text"),
         (
             "speak",
@@ -134,7 +134,7 @@ def test_vocoders_and_autoencoders_take_recordings(service, uploads):
         ("speak", {"model": "speaker", "text": "x", "seed": "one"}, ConfigError, "seed is 'one'; .* a number"),
         ("speak", {"model": "speaker", "text": "x", "speed": True}, ConfigError, "speed is True; .* a number"),
         ("clone", {"text": "x"}, AudioError, "There is no reference"),
-        ("convert", {"model": "cloner", "voice": "anna"}, AudioError, "number of sources is 0"),
+        ("convert", {"model": "cloner", "voice": "anna"}, AudioError, "number of recordings is 0; it should be 1"),
         (
             "convert",
             {"source": "x"},
@@ -160,7 +160,7 @@ def test_recordings_are_checked(service, uploads):
         plan("vocode", {"model": "vocoder"}, source=["nine"])
     with pytest.raises(AudioError, match=r"^notes.txt is not audio of a supported format"):
         plan("vocode", {"model": "vocoder"}, source=["text"])
-    with pytest.raises(ConfigError, match="the recording 'reference'; it should be source"):
+    with pytest.raises(ConfigError, match="the file 'reference'; send recordings as source"):
         plan("vocode", {"model": "vocoder"}, source=["short"], reference=["short"])
     for given in ({}, {"voice": "anna"}):
         found = {"source": [uploads["short"]], "reference": [uploads["short"]] if given else []}
