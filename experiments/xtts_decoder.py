@@ -54,7 +54,6 @@ from jaxvoice.models.xtts.decoder_latents import (
 from jaxvoice.models.xtts.decoder_training import DecoderState, DecoderTask, DecoderTrainingConfig
 from jaxvoice.models.xtts.decoder_validation import METRICS, DecoderValidation
 from jaxvoice.models.xtts.tokenizer import Tokenizer
-from jaxvoice.pipelines.sources import find_model_folder
 from jaxvoice.pipelines.xtts_speech import XTTSSpeech
 from jaxvoice.pipelines.xtts_synthesizer import XTTSSynthesizer
 from jaxvoice.training.logging import print_once
@@ -196,7 +195,7 @@ def parse(argv: Sequence[str]) -> Experiment:
         given, model = common.flag_value("--model", argv), None
         new = any(flag in argv for flag in ("--new-decoder", "--new_decoder"))
         if given is not None:
-            folder = find_model_folder(given)
+            folder = xtts_source.find_folder(given)
             model = from_dict(XTTSConfig, read_config_file(folder).table.get("config", {}), str(folder))
             new = new or bool(untrained_parts(folder))
         return default_experiment(common.chosen_preset(argv, PRESETS, full="full"), model, new=new)

@@ -34,10 +34,10 @@ import tyro
 
 from experiments import common, summaries, voice_conversion, xtts_corpus
 from experiments.common import Loop
-from jaxvoice.config import from_dict
+from jaxvoice.config import format_value, from_dict
 from jaxvoice.data import Corpus, Store, load_store, preflight
 from jaxvoice.data.weighted_buckets import Attribute
-from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
+from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceError
 from jaxvoice.models.xtts import FAMILY, PRESETS, XTTSConfig, preset as xtts_preset
 from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE, untrained_parts
 from jaxvoice.models.xtts.gpt_columns import MAX_SAMPLES, MAX_TOKENS, training_columns, training_sampler
@@ -184,6 +184,14 @@ def load_dvae(experiment: Experiment) -> tuple[CodecNetwork, dict[str, Any]]:
             folder = find_model_folder(experiment.dvae)
         except JaxvoiceError as failure:
             raise CheckpointError(f"--dvae: {failure}") from failure
+        if (folder / DVAE_FOLDER / CONFIG_FILE).is_file():  # a complete XTTS
+            folder = folder / DVAE_FOLDER
+        family = read_config_file(folder).table.get("family")
+        if family != DVAE_FAMILY.name:
+            raise ConfigError(
+                f"--dvae is {experiment.dvae}, a model of the family {format_value(family)}; it should be a DVAE, such "
+                "as the run folder of experiments.xtts_dvae."
+            )
     else:
         inside = [folder / DVAE_FOLDER for folder in known_folders(experiment)]
         found = [folder for folder in inside if (folder / CONFIG_FILE).is_file()]
@@ -209,7 +217,10 @@ def tokenizer_of(experiment: Experiment, corpus: Corpus) -> Tokenizer:
             return Tokenizer.load(folder / VOCABULARY_FILE, max_text=most)
     if experiment.init_from is not None and not RunFolder(experiment.run_dir).has_progress():
         raise ConfigError(f"{experiment.init_from} contains no {VOCABULARY_FILE}; pass it with --vocabulary.")
-    texts, languages = zip(*((one.text, one.language) for one in corpus.utterances if one.text.strip()), strict=True)
+    read = [one for one in corpus.utterances if one.text.strip()]
+    if not read:
+        raise DataError("The corpus has no texts, which the language model reads; pass a corpus with texts (--data).")
+    texts, languages = [one.text for one in read], [one.language for one in read]
     vocabulary = train_vocabulary(texts, languages, experiment.vocabulary_size)
     return Tokenizer(vocabulary, max_text=most)
 

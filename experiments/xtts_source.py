@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxvoice.errors import CheckpointError, ConfigError
+from jaxvoice.config import format_value
+from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
 from jaxvoice.models.xtts import XTTS, XTTSConfig
 from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE, untrained_parts
 from jaxvoice.models.xtts.family import FAMILY
@@ -11,6 +12,7 @@ from jaxvoice.models.xtts.tokenizer import Tokenizer
 from jaxvoice.models.xtts_dvae.codec import CodecNetwork
 from jaxvoice.models.xtts_dvae.family import FAMILY as DVAE_FAMILY
 from jaxvoice.pipelines.sources import find_model_folder
+from jaxvoice.weights.model_folder import read_config_file
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,24 @@ class Source:
     tokenizer: Tokenizer
 
 
+def find_folder(model: str | Path) -> Path:
+    """The model folder of `--model`.
+
+    **Raises:** `CheckpointError` if there is none; `ConfigError` for a model of another family.
+    """
+    try:
+        folder = find_model_folder(model)
+    except JaxvoiceError as failure:
+        raise CheckpointError(f"--model: {failure}") from failure
+    family = read_config_file(folder).table.get("family")
+    if family != FAMILY.name:
+        raise ConfigError(
+            f"--model is {model}, a model of the family {format_value(family)}; it should be an XTTS, such as the run "
+            "folder of experiments.xtts_gpt."
+        )
+    return folder
+
+
 def load_source(model: Path | None) -> Source:
     """The model of `--model`, with its DVAE and its tokenizer.
 
@@ -32,7 +52,7 @@ def load_source(model: Path | None) -> Source:
     """
     if model is None:
         raise ConfigError("--model is not set; pass the model folder of an XTTS, such as that of experiments.xtts_gpt.")
-    folder = find_model_folder(model)
+    folder = find_folder(model)
     network, config = FAMILY.load_network(folder)
     for name, what in ((DVAE_FOLDER, "the DVAE"), (VOCABULARY_FILE, "the vocabulary")):
         if not (folder / name).exists():

@@ -107,6 +107,13 @@ def test_wrong_flags_are_errors(capsys, tmp_path, flags, text):
     assert not (tmp_path / "run").exists()
 
 
+def test_models_of_other_families_are_errors(source, tmp_path):
+    with pytest.raises(ConfigError, match=r"--model is .*, a model of the family 'xtts_dvae'; it should be an XTTS"):
+        experiment.parse(["--model", str(source / "dvae")])
+    with pytest.raises(CheckpointError, match=r"^--model: "):
+        experiment.parse(["--model", str(tmp_path / "none")])
+
+
 def test_models_without_dvae_or_vocabulary_are_errors(source, tmp_path):
     for missing in ("dvae", "vocab.json"):
         folder = tmp_path / missing

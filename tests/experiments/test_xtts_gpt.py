@@ -10,7 +10,7 @@ import pytest
 from experiments import common, xtts_gpt
 from jaxvoice.config import to_dict
 from jaxvoice.data import write_wav
-from jaxvoice.errors import ConfigError
+from jaxvoice.errors import ConfigError, DataError
 from jaxvoice.models.xtts import FAMILY, Tokenizer, preset
 from jaxvoice.models.xtts_dvae import FAMILY as DVAE_FAMILY, CodecNetwork
 from jaxvoice.training.run_folder import RunFolder
@@ -101,6 +101,21 @@ def test_resumed_runs_keep_their_settings(tmp_path, capsys):
 def test_a_new_model_needs_a_dvae(tones, tmp_path):
     with pytest.raises(ConfigError, match=r"--dvae is not set, and a new model needs one\. Train a DVAE"):
         xtts_gpt.run(small(tones, tmp_path / "run"))
+
+
+def test_corpora_without_texts_are_errors(tones, dvae, tmp_path):
+    tones.write_text("".join(f"t{i}.wav\n" for i in range(7)), encoding="utf-8")
+    with pytest.raises(DataError, match="The corpus has no texts"):
+        xtts_gpt.run(small(tones, tmp_path / "run", dvae=dvae))
+
+
+def test_the_dvae_is_a_model_or_that_of_an_xtts(tones, tmp_path):
+    given = small(tones, tmp_path / "run", dvae=tmp_path / "model")
+    FAMILY.save_network(tmp_path / "model", random_xtts(), SMALL)
+    with pytest.raises(ConfigError, match=r"--dvae is .*, a model of the family 'xtts'; it should be a DVAE"):
+        xtts_gpt.load_dvae(given)
+    DVAE_FAMILY.save_network(tmp_path / "model" / "dvae", random_network(CodecNetwork, CODEC, 1), CODEC)
+    assert xtts_gpt.load_dvae(given)[0].config == CODEC
 
 
 @pytest.mark.slow
