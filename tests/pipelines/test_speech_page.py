@@ -182,9 +182,16 @@ def test_models_are_used_in_a_browser(model_folder, browser_page, tmp_path):
                 page.wait_for_function(f"document.querySelector('#{task}-result audio').currentTime > 0")
                 return soundfile.read(io.BytesIO(page.request.get(address + path).body()), dtype="int16")[0]
 
-            # A text in a known voice; a text with nothing to read is an error, which is shown.
+            # A text in a known voice; texts with nothing to read and long texts are errors, which are shown.
             page.locator("#speak-start").click()
             expect(page.get_by_test_id("toast-body")).to_contain_text("contains nothing to read")
+            page.locator("#speak-text textarea").fill("x" * 2001)
+            assert int(page.locator("#speak-text textarea").get_attribute("maxlength")) > 2001
+            page.locator("#speak-start").click()
+            long = page.get_by_test_id("toast-body").filter(
+                has_text="text has 2001 characters; it should have at most 2000"
+            )
+            expect(long).to_be_visible()
             page.locator("#speak-text textarea").fill("one two")
             page.locator("#speak-start").click()
             pipeline = load_models([model_folder])[0].pipeline
