@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from jaxvoice.config import format_value
+from jaxvoice.config import format_value, list_names
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.xtts.config import XTTSConfig
 from jaxvoice.models.xtts.voices import StoredVoice, check_voices
@@ -58,8 +58,9 @@ def read_speakers(path: Path, config: XTTSConfig) -> dict[str, StoredVoice]:
 
 
 def _wrong_speakers(path: Path, found: Any) -> CheckpointError:
+    shown = f"a dict with {list_names(map(str, found))}" if isinstance(found, dict) and found else format_value(found)
     return CheckpointError(
-        f"{path} contains {format_value(found)}; it should contain a dict of names, each with the tensors "
+        f"{path} contains {shown}; it should contain a dict of names, each with the tensors "
         f"{' and '.join(_KEYS)}. Restore the file."
     )
 

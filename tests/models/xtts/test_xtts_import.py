@@ -238,7 +238,10 @@ PERCEIVER = "conditioning_perceiver.layers.0.1.0.weight"
             save("speakers_xtts.pth", torch.ones(2)),
             r"speakers_xtts\.pth contains .*; it should contain a dict",
         ),
-        (save("speakers_xtts.pth", {"a": {"b": torch.ones(2)}}), "it should contain a dict of names"),
+        (
+            save("speakers_xtts.pth", {"a": {"b": torch.ones(2)}}),
+            "contains a dict with 'a'; it should contain a dict of names",
+        ),
         (save("speakers_xtts.pth", {"a": {"b": torch.ones(2), "c": torch.ones(2)}}), r"shapes \(2,\) and \(2,\)"),
         (save("speakers_xtts.pth", {"a": {"b": torch.ones(1, 3, 8), "c": torch.ones(1, 12, 1)}}), r"shapes \(3, 8\)"),
         (save("speakers_xtts.pth", {"a": {"b": torch.ones(1, 3, 16), "c": torch.zeros(1, 12, 1)}}), "only zeros"),
