@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from experiments import common, speaker_encoder
+from experiments import common, speaker_encoder, voice_conversion
 from experiments.speaker_encoder import Experiment
 from jaxvoice.errors import DataError
 from jaxvoice.training.logging import print_once
@@ -12,33 +12,8 @@ from jaxvoice.training.logging import print_once
 _FINISHED = "finished"  # an empty file in the folder of an encoder whose training reached its limit
 
 
-class Settings(Protocol):
+class Settings(voice_conversion.SpeakerRecordings, Protocol):
     """The settings of an experiment that the training of its encoder has, too; each is a flag."""
-
-    @property
-    def data(self) -> Path | None:
-        """The corpus; `None` for 16 synthetic voices."""
-        ...
-
-    @property
-    def corpus(self) -> common.RecordingsKind:
-        """The layout of the corpus."""
-        ...
-
-    @property
-    def audio_dir(self) -> Path | None:
-        """The folder of the audio of a file list."""
-        ...
-
-    @property
-    def unseen(self) -> tuple[str, ...] | None:
-        """The speakers that are not trained on."""
-        ...
-
-    @property
-    def run_dir(self) -> Path:
-        """The folder of the run of the experiment."""
-        ...
 
     @property
     def loop(self) -> common.Loop:

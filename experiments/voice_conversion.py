@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from experiments import common
 from jaxvoice.config import list_names, suggest_names
@@ -20,6 +21,35 @@ VCTK_UNSEEN = ("p343", "p351", "p360", "p362", "p363", "p374")
 """Speakers of VCTK that are never trained on, as in NVC-Net (sony/ai-research-code, `list_of_unseen_speakers.txt`)."""
 VCTK_UNLISTED = ("s5",)
 """Speakers of VCTK 0.92 in neither list of NVC-Net. Its `list_of_speakers.txt` has 103 names, those of all others."""
+
+
+class SpeakerRecordings(Protocol):
+    """The settings of an experiment that choose recordings of speakers; each is a flag."""
+
+    @property
+    def data(self) -> Path | None:
+        """The corpus; `None` for synthetic voices."""
+        ...
+
+    @property
+    def corpus(self) -> common.RecordingsKind:
+        """The layout of the corpus."""
+        ...
+
+    @property
+    def audio_dir(self) -> Path | None:
+        """The folder of the audio of a file list."""
+        ...
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the run."""
+        ...
+
+    @property
+    def unseen(self) -> tuple[str, ...] | None:
+        """The speakers that are not trained on."""
+        ...
 
 
 def demo_corpus(sentences: int = DEMO_SENTENCES, seed: int = DEMO_SEED) -> Corpus:

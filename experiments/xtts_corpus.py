@@ -1,10 +1,9 @@
 """The recordings on which the language model and the decoder of XTTS are trained, by default synthetic speech."""
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Protocol
 
-from experiments import common, voice_conversion
+from experiments import voice_conversion
 from jaxvoice.data import Corpus, find_aligned, find_corpus, make_demo_corpus
 from jaxvoice.data.demo import SPEAKER_VOICES, VOICES, compose_sentences
 from jaxvoice.training.logging import print_once
@@ -15,33 +14,8 @@ DEMO_VOICES = (*VOICES, *(voice for voice in SPEAKER_VOICES if voice.speaker in 
 """The voices of the demo corpus: those on which the DVAE is trained, and the unseen ones."""
 
 
-class Settings(Protocol):
+class Settings(voice_conversion.SpeakerRecordings, Protocol):
     """The settings of an experiment that choose its recordings; each is a flag."""
-
-    @property
-    def data(self) -> Path | None:
-        """The corpus; `None` for the demo corpus."""
-        ...
-
-    @property
-    def corpus(self) -> common.RecordingsKind:
-        """The layout of the corpus."""
-        ...
-
-    @property
-    def audio_dir(self) -> Path | None:
-        """The folder of the audio of a file list."""
-        ...
-
-    @property
-    def run_dir(self) -> Path:
-        """The folder of the run."""
-        ...
-
-    @property
-    def unseen(self) -> tuple[str, ...] | None:
-        """The speakers that are not trained on."""
-        ...
 
     @property
     def language(self) -> str:
