@@ -134,7 +134,7 @@ class Tokenizer:
         """`text` as it is encoded: in lower case, with numbers, money, abbreviations and symbols in words.
 
         Chinese becomes pinyin, Japanese romaji, and Korean Latin letters. A mark that the vocabulary lacks becomes
-        another one: `—` becomes `-`.
+        a simpler one: `—` becomes `-` or a space, and `!` becomes `.`.
 
         **Raises:** as `encode`, without the limit.
         """
