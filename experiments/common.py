@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 import jax
 import tyro
 
-from jaxvoice.config import differences, from_dict, to_dict
+from jaxvoice.config import differences, format_value, from_dict, to_dict
 from jaxvoice.console import flag_name, parse_command_line, run_command, with_flag, without_flags
 from jaxvoice.data import (
     Corpus,
@@ -41,6 +41,7 @@ from jaxvoice.training.process import enable_compilation_cache
 from jaxvoice.training.run_folder import RunFolder, model_folder
 from jaxvoice.training.run_lock import RunLock
 from jaxvoice.training.task import Task
+from jaxvoice.weights.model_folder import CONFIG_FILE, read_config_file
 
 UNNAMED = ("training", "loop")
 """Fields of experiments whose own fields are flags without a prefix."""
@@ -266,6 +267,29 @@ def find_initial_model(experiment: Experiment) -> Path | None:
         raise CheckpointError(
             f"--init-from is {source}; it should be a run folder with checkpoints or a model. {failure}"
         ) from failure
+
+
+def find_model(flag: str, path: str | Path, family: Family, example: str, *, inside: str | None = None) -> Path:
+    """The model folder of `family` that the value `path` of `flag` names.
+
+    **Arguments:** `example` of what to pass, for errors; `inside`, the name of a folder inside models of other
+    families that may contain it.
+
+    **Raises:** as `find_model_folder`, with the flag, if there is no model; `ConfigError` for one of another family.
+    """
+    try:
+        folder = find_model_folder(path)
+    except JaxvoiceError as failure:
+        raise type(failure)(f"{flag}: {failure}") from failure
+    if inside is not None and (folder / inside / CONFIG_FILE).is_file():
+        folder = folder / inside
+    found = read_config_file(folder).table.get("family")
+    if found != family.name:
+        raise ConfigError(
+            f"{flag} is {path}, a model of the family {format_value(found)}; it should be one of {family.name!r}, such "
+            f"as {example}."
+        )
+    return folder
 
 
 def initial_network(

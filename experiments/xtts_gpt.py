@@ -34,10 +34,10 @@ import tyro
 
 from experiments import common, summaries, voice_conversion, xtts_corpus
 from experiments.common import Loop
-from jaxvoice.config import format_value, from_dict
+from jaxvoice.config import from_dict
 from jaxvoice.data import Corpus, Store, load_store, preflight
 from jaxvoice.data.weighted_buckets import Attribute
-from jaxvoice.errors import CheckpointError, ConfigError, DataError, JaxvoiceError
+from jaxvoice.errors import ConfigError, DataError, JaxvoiceError
 from jaxvoice.models.xtts import FAMILY, PRESETS, XTTSConfig, preset as xtts_preset
 from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE, untrained_parts
 from jaxvoice.models.xtts.gpt_columns import MAX_SAMPLES, MAX_TOKENS, training_columns, training_sampler
@@ -180,18 +180,8 @@ def load_dvae(experiment: Experiment) -> tuple[CodecNetwork, dict[str, Any]]:
     **Raises:** `ConfigError` without one; `CheckpointError` if it cannot be read.
     """
     if experiment.dvae is not None:
-        try:
-            folder = find_model_folder(experiment.dvae)
-        except JaxvoiceError as failure:
-            raise CheckpointError(f"--dvae: {failure}") from failure
-        if (folder / DVAE_FOLDER / CONFIG_FILE).is_file():  # a complete XTTS
-            folder = folder / DVAE_FOLDER
-        family = read_config_file(folder).table.get("family")
-        if family != DVAE_FAMILY.name:
-            raise ConfigError(
-                f"--dvae is {experiment.dvae}, a model of the family {format_value(family)}; it should be a DVAE, such "
-                "as the run folder of experiments.xtts_dvae."
-            )
+        example = "the run folder of experiments.xtts_dvae"
+        folder = common.find_model("--dvae", experiment.dvae, DVAE_FAMILY, example, inside=DVAE_FOLDER)
     else:
         inside = [folder / DVAE_FOLDER for folder in known_folders(experiment)]
         found = [folder for folder in inside if (folder / CONFIG_FILE).is_file()]

@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxvoice.config import format_value
-from jaxvoice.errors import CheckpointError, ConfigError, JaxvoiceError
+from experiments import common
+from jaxvoice.errors import CheckpointError, ConfigError
 from jaxvoice.models.xtts import XTTS, XTTSConfig
 from jaxvoice.models.xtts.bundle import DVAE_FOLDER, VOCABULARY_FILE, untrained_parts
 from jaxvoice.models.xtts.family import FAMILY
 from jaxvoice.models.xtts.tokenizer import Tokenizer
 from jaxvoice.models.xtts_dvae.codec import CodecNetwork
 from jaxvoice.models.xtts_dvae.family import FAMILY as DVAE_FAMILY
-from jaxvoice.pipelines.sources import find_model_folder
-from jaxvoice.weights.model_folder import read_config_file
 
 
 @dataclass(frozen=True)
@@ -28,21 +26,8 @@ class Source:
 
 
 def find_folder(model: str | Path) -> Path:
-    """The model folder of `--model`.
-
-    **Raises:** `CheckpointError` if there is none; `ConfigError` for a model of another family.
-    """
-    try:
-        folder = find_model_folder(model)
-    except JaxvoiceError as failure:
-        raise CheckpointError(f"--model: {failure}") from failure
-    family = read_config_file(folder).table.get("family")
-    if family != FAMILY.name:
-        raise ConfigError(
-            f"--model is {model}, a model of the family {format_value(family)}; it should be an XTTS, such as the run "
-            "folder of experiments.xtts_gpt."
-        )
-    return folder
+    """The model folder of `--model`; raises as `common.find_model`."""
+    return common.find_model("--model", model, FAMILY, "the run folder of experiments.xtts_gpt")
 
 
 def load_source(model: Path | None) -> Source:

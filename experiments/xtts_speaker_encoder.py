@@ -12,7 +12,6 @@ from experiments.xtts_source import Source
 from jaxvoice.errors import ConfigError, JaxvoiceError
 from jaxvoice.models.speaker_encoder import build
 from jaxvoice.pipelines import SpeakerEncoder
-from jaxvoice.training.logging import print_once
 from jaxvoice.weights import load_state, named_arrays
 
 ENCODER_SHARE = 0.08
@@ -33,9 +32,8 @@ def train_small_encoder(settings: Settings, started: float) -> Path:
 
     Without `--data`, it is trained on 16 synthetic voices, more than the demo corpus of XTTS has.
     """
-    if not small_speaker_encoder.is_trained(settings):
-        print_once("The speaker encoder of --model was not trained; a small one is trained first.")
-    return small_speaker_encoder.train(settings, ENCODER_SHARE, started, flag="--encoder")
+    reason = "The speaker encoder of --model was not trained."
+    return small_speaker_encoder.train(settings, ENCODER_SHARE, started, reason=reason, flag="--encoder")
 
 
 def with_encoder(source: Source, settings: Settings, started: float) -> tuple[Source, bool]:

@@ -169,9 +169,8 @@ def speaker_encoder(experiment: Experiment, started: float) -> SpeakerEncoder:
     check_small_encoder(experiment)
     source = experiment.speaker_encoder
     if source is None:
-        if not small_speaker_encoder.is_trained(experiment):
-            print_once("--speaker-encoder is not set; a small speaker encoder is trained first.")
-        source = small_speaker_encoder.train(experiment, ENCODER_SHARE, started, flag="--speaker-encoder")
+        reason, flag = "--speaker-encoder is not set.", "--speaker-encoder"
+        source = small_speaker_encoder.train(experiment, ENCODER_SHARE, started, reason=reason, flag=flag)
     try:
         found = SpeakerEncoder.load(source)
     except JaxvoiceError as failure:

@@ -280,11 +280,11 @@ class Speak:
 
 
 def _check_target(path: Path, suffix: str, name: str) -> None:
-    if path.suffix.lower() != suffix and not path.is_dir():
-        raise ConfigError(f"{name} is {path}; it should be a {suffix} file.")
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else "is in a folder that does not exist"
         raise ConfigError(f"{path} {problem}; choose a {suffix} file in an existing folder as {name}.")
+    if path.suffix.lower() != suffix:
+        raise ConfigError(f"{name} is {path}; it should be a {suffix} file.")
 
 
 def _plot(speech: "Speech", path: Path) -> None:

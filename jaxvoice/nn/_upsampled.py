@@ -53,15 +53,15 @@ class FrozenUpsampledConv1d(Module):
     def __call__(self, x: Float[Array, "*batch time in"], *, mask: _Mask = None) -> Float[Array, "*batch 2*time out"]:
         """Compute the output of the `UpsampledConv1d`, at least in float32, and return it in `x.dtype`."""
         check_input(x, self.kernel.shape[1], "time")
-        return _in_turn(self._pairs(jnp.pad(masked(x, mask), [(0, 0)] * (x.ndim - 2) + [(1, 1), (0, 0)])))
+        return _interleaved(self._pairs(jnp.pad(masked(x, mask), [(0, 0)] * (x.ndim - 2) + [(1, 1), (0, 0)])))
 
     def streaming_form(self, start: int) -> StreamingForm:
         """The form with the last inputs as state."""
         pairs = WindowForm(self._pairs, start, span=3, padding=(1, 1), keeps_zeros=self.bias is None)
-        return SequenceForm([pairs, PointwiseForm(_in_turn, pairs.next_start, keeps_zeros=True, rate=2)])
+        return SequenceForm([pairs, PointwiseForm(_interleaved, pairs.next_start, keeps_zeros=True, rate=2)])
 
     def _pairs(self, padded: Float[Array, "*batch time+2 in"]) -> Float[Array, "*batch time 2*out"]:
-        """The two outputs of all positions but the first and the last."""
+        """The two outputs of each position, one after the other in its channels; `padded` has one more at each end."""
         dtype, padded = padded.dtype, padded.astype(sum_dtype(padded.dtype))
         x, steps = padded[..., 1:-1, :], jnp.diff(padded, axis=-2)
         factors = jnp.stack([x, -steps[..., :-1, :], steps[..., 1:, :]])
@@ -85,6 +85,6 @@ def _repeated(x: Float[Array, "*batch time channels"]) -> Float[Array, "*batch 2
     return jnp.repeat(x, 2, axis=-2)
 
 
-def _in_turn(pairs: Float[Array, "*batch time 2*channels"]) -> Float[Array, "*batch 2*time channels"]:
+def _interleaved(pairs: Float[Array, "*batch time 2*channels"]) -> Float[Array, "*batch 2*time channels"]:
     """The first half of the channels of each position, and then the second half."""
     return pairs.reshape(*pairs.shape[:-2], 2 * pairs.shape[-2], pairs.shape[-1] // 2)

@@ -63,7 +63,7 @@ class Limits:
 def check_text(text: Any, limits: Limits) -> str:
     """`text`; raises `TextError` if it is missing, is no text, or exceeds the limit."""
     if text is None:
-        raise TextError("There is no text; send the text to speak as text.")
+        raise TextError("There is no text; send it in the field 'text'.")
     if not isinstance(text, str):
         raise TextError(f"text is {format_value(text)}; it should be the text to speak.")
     if len(text) > limits.text_characters:

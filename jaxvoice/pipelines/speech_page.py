@@ -109,13 +109,9 @@ class SpeechPage:
                 inputs["model"] = gr.Dropdown(names, value=names[0], label="Model", interactive=True)
                 if task in ("speak", "clone"):
                     limit = self.service.limits.text_characters
-                    # The browser cuts a longer text without a message, so this is more than the limit of the service.
-                    inputs["text"] = gr.Textbox(
-                        label=f"Text (at most {limit} characters)",
-                        lines=4,
-                        max_length=100 * limit,
-                        elem_id=f"{task}-text",
-                    )
+                    # Without max_length: browsers cut longer texts without a message, and the service reports them.
+                    label = f"Text (at most {limit} characters)"
+                    inputs["text"] = gr.Textbox(label=label, lines=4, elem_id=f"{task}-text")
                 else:
                     inputs["source"] = _recording(gr, "Recording", self.service.limits.source_seconds, f"{task}-source")
                 if task in ("clone", "convert"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxvoice.config import format_value, suggest_names
+from jaxvoice.config import format_value, list_names, suggest_names
 from jaxvoice.errors import AudioError, ConfigError
 from jaxvoice.pipelines.served_inputs import (
     Block,
@@ -98,7 +98,7 @@ class SpeechService:
         if task == "clone" and not references:
             raise AudioError("There is no reference; send at least one recording of the speaker as reference.")
         if "source" in _RECORDINGS[task] and len(sources) != 1:
-            raise AudioError(f"The number of recordings is {len(sources)}; it should be 1, sent as source.")
+            raise AudioError(f"The number of sources is {len(sources)}; send one recording in the field 'source'.")
         for found, seconds, kind in (
             (references, self.limits.reference_seconds, "reference"),
             (sources, self.limits.source_seconds, "source"),
@@ -124,17 +124,21 @@ class SpeechService:
         )
 
     def _check_names(self, task: Task, given: Mapping[str, Any], uploads: Mapping[str, Any]) -> None:
+        known = (*_FIELDS[task], *OPTIONS)
         for name in given:
-            known = (*_FIELDS[task], *OPTIONS)
+            if name in _RECORDINGS[task]:
+                raise ConfigError(f"{name!r} should be a recording; send it as a file in a form (multipart/form-data).")
             if name not in known:
-                if name in _RECORDINGS[task]:
-                    raise ConfigError(f"The field {name!r} is text; it should be a recording, sent as a file.")
                 raise ConfigError(f"The request has the field {name[:100]!r}; {suggest_names(name, known)}")
         for name in uploads:
+            if name in known:
+                raise ConfigError(f"{name!r} is a file; it should be text.")
             if name not in _RECORDINGS[task]:
-                expected = " or ".join(_RECORDINGS[task])
-                advice = f"send recordings as {expected}." if expected else "send text, or use another task."
-                raise ConfigError(f"The request has the file {name[:100]!r}; {advice}")
+                advice = f"send recordings as {' or '.join(_RECORDINGS[task])}."
+                if not _RECORDINGS[task]:
+                    others = [other for other in self.tasks if name in _RECORDINGS[other]]
+                    advice = f"these tasks do: {list_names(others)}." if others else "leave it out."
+                raise ConfigError(f"The request has the file {name[:100]!r}, which {task} does not take; {advice}")
 
     def keep(self, job: Job, computation: Computation) -> None:
         """Keep the result of a job, so that `result` finds it.

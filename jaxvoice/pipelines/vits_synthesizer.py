@@ -126,9 +126,9 @@ class VITSSynthesizer(VITSConverter):
 
         **Raises:** `TextError` for a text that contains nothing to read, or characters that the model does not have,
         with their positions; `ConfigError` for an unknown speaker or language, with the nearest names, for a missing
-        one, for a scale, speed or seed out of range, or for a list of texts with `stream`; `AudioError` as
-        `SpeakerEncoder.embed` for a reference that is silent or too short; `CheckpointError` if the model returns NaN
-        or infinity.
+        one, for a scale, speed or seed out of range, for a `stream` that is not a boolean, or for a list of texts with
+        `stream`; `AudioError` as `SpeakerEncoder.embed` for a reference that is silent or too short; `CheckpointError`
+        if the model returns NaN or infinity.
         """
         check_stream(stream)
         sampling = sampling_config(self.config.sampling, noise_scale, duration_noise_scale, length_scale, speed)

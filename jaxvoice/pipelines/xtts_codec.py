@@ -182,8 +182,8 @@ class Codec:
         samples, least = resample(samples, rate, self.sample_rate), self.config.mel.min_samples
         if len(samples) < least:
             raise AudioError(
-                f"The length of the audio is {len(samples)} at {self.sample_rate} Hz; it should be at least {least} "
-                "samples, half a frame of the Fourier transform. Append silence."
+                f"The audio has a length of {len(samples)} samples at {self.sample_rate} Hz; it should have at least "
+                f"{least}, more than half a frame of the Fourier transform. Append silence."
             )
         return samples
 

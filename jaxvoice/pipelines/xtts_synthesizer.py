@@ -282,9 +282,9 @@ class XTTSSynthesizer:
 
         **Raises:** `TextError` for a text without a word, or with characters that the vocabulary does not contain;
         `ConfigError` for an unknown language or speaker, with the nearest names, without a voice or with two, for a
-        voice of another model, or a number out of range; `CheckpointError` for a model without a vocabulary, one whose
-        decoder is not trained, or one that returns NaN or infinity; `AudioError` as `voice`. Warns with
-        `JaxvoiceWarning` about speech that was ended by `max_codes`.
+        voice of another model, a number out of range, or a `stream` that is not a boolean; `CheckpointError` for a
+        model without a vocabulary, one whose decoder is not trained, or one that returns NaN or infinity; `AudioError`
+        as `voice`. Warns with `JaxvoiceWarning` about speech that was ended by `max_codes`.
         """
         self._check_trained()
         check_speed(speed)
@@ -390,8 +390,8 @@ class XTTSSynthesizer:
 
     def _stored(self, speaker: Any) -> XTTSVoice:
         if not isinstance(speaker, str) or speaker not in self.voices:
-            hint = "the model has no stored voices. Pass recordings of the speaker as reference (--reference)."
-            hint = suggest_names(speaker, self.speakers) if self.voices else hint
+            without = "the model has no stored voices. Pass recordings of the speaker as reference (--reference)."
+            hint = suggest_names(speaker, self.speakers) if self.voices else without
             raise ConfigError(f"speaker is {format_value(speaker)}; {hint}")
         stored = self.voices[speaker]
         return XTTSVoice(stored.conditioning, stored.speaker, 0.0, 0, "")
@@ -417,7 +417,7 @@ class XTTSSynthesizer:
         if shapes != expected or voice.model != self._voice_identity:
             raise ConfigError(
                 f"{name} was computed by another model ({voice.model[:12] or 'unknown'}) than this one "
-                f"({self._voice_identity[:12]}), which cannot use it. Compute it again from the recordings."
+                f"({self._voice_identity[:12]}). Compute it again from the recordings."
             )
 
 

@@ -1,5 +1,6 @@
 """The experiments of VITS and YourTTS: flags, errors, and runs from audio files to speech."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -310,14 +311,19 @@ def test_the_interrupted_training_of_the_small_encoder_is_resumed(tmp_path, monk
     stops = iter(("interrupted", "minutes"))
 
     def train(given, started):
-        (given.run_dir / "model").mkdir(parents=True, exist_ok=True)
-        return TrainingResult(next(stops), 1, {}, None, given.run_dir, 0.0, 0.0, 0.0, 0)
+        assert given.loop.validate_every == 0  # so that a validation is the end of the training
+        stop, folder = next(stops), RunFolder(given.run_dir)
+        folder.model.mkdir(parents=True, exist_ok=True)
+        (folder.model / "config.json").write_text("{}", encoding="utf-8")
+        kind = "train" if stop == "interrupted" else "validation"
+        folder.metrics.write_text(json.dumps({"step": 1, "kind": kind}) + "\n", encoding="utf-8")
+        return TrainingResult(stop, 1, {}, None, given.run_dir, 0.0, 0.0, 0.0, 0)
 
     monkeypatch.setattr(speaker_encoder, "run", train)
     given = replace(yourtts_vctk.default_experiment("tiny"), run_dir=tmp_path / "run")
 
     def run():
-        return small_speaker_encoder.train(given, 0.15, 0.0, flag="--speaker-encoder")
+        return small_speaker_encoder.train(given, 0.15, 0.0, reason="No encoder.", flag="--speaker-encoder")
 
     with pytest.raises(KeyboardInterrupt):
         run()

@@ -98,7 +98,7 @@ def test_every_task_returns_audio(served):
         ("vocode", {"files": {"source": ("b.wav", b"x" * 300_000)}}, 413, "at most 200000 bytes"),
         ("speak", {"content": iter([b"x" * 300_000]), "headers": {"Content-Type": "application/json"}}, 413, "at most"),
         ("vocode", {"data": {"model": "vocoder"}, "files": [("source", ("a", wav())) for _ in range(17)]}, 400, "form"),
-        ("convert", {"data": {"voice": "anna"}, "files": {"source": ("", wav())}}, 400, "sent as a file"),
+        ("convert", {"data": {"voice": "anna"}, "files": {"source": ("", wav())}}, 400, "send it as a file"),
         ("nothing", {"json": {}}, 404, "no POST of /api/nothing; there are GET of /api/health"),
     ],
 )

@@ -117,7 +117,7 @@ def test_vocoders_and_autoencoders_take_recordings(service, uploads):
 @pytest.mark.parametrize(
     ("task", "given", "error", "message"),
     [
-        ("speak", {"model": "speaker"}, TextError, "There is no text; send the text"),
+        ("speak", {"model": "speaker"}, TextError, "There is no text; send it in the field 'text'"),
         ("speak", {"model": "speaker", "text": 3}, TextError, "text is 3; it should be the text"),
         (
             "speak",
@@ -134,12 +134,12 @@ def test_vocoders_and_autoencoders_take_recordings(service, uploads):
         ("speak", {"model": "speaker", "text": "x", "seed": "one"}, ConfigError, "seed is 'one'; .* a number"),
         ("speak", {"model": "speaker", "text": "x", "speed": True}, ConfigError, "speed is True; .* a number"),
         ("clone", {"text": "x"}, AudioError, "There is no reference"),
-        ("convert", {"model": "cloner", "voice": "anna"}, AudioError, "number of recordings is 0; it should be 1"),
+        ("convert", {"model": "cloner", "voice": "anna"}, AudioError, "number of sources is 0; send one recording"),
         (
             "convert",
             {"source": "x"},
             ConfigError,
-            "'source' is text; it should be a recording, sent as a file",
+            "'source' should be a recording; send it as a file in a form",
         ),
     ],
 )
@@ -160,8 +160,12 @@ def test_recordings_are_checked(service, uploads):
         plan("vocode", {"model": "vocoder"}, source=["nine"])
     with pytest.raises(AudioError, match=r"^notes.txt is not audio of a supported format"):
         plan("vocode", {"model": "vocoder"}, source=["text"])
-    with pytest.raises(ConfigError, match="the file 'reference'; send recordings as source"):
+    with pytest.raises(ConfigError, match="'reference', which vocode does not take; send recordings as source"):
         plan("vocode", {"model": "vocoder"}, source=["short"], reference=["short"])
+    with pytest.raises(ConfigError, match="'reference', which speak does not take; these tasks do: 'clone', 'convert'"):
+        plan("speak", {"model": "speaker", "text": "x"}, reference=["short"])
+    with pytest.raises(ConfigError, match="'text' is a file; it should be text"):
+        plan("clone", {}, text=["short"])
     for given in ({}, {"voice": "anna"}):
         found = {"source": [uploads["short"]], "reference": [uploads["short"]] if given else []}
         with pytest.raises(ConfigError, match="There should be one voice"):

@@ -136,7 +136,7 @@ def test_invalid_codes_are_errors(codec, codes, message):
         (np.zeros((2, 2000), np.float32), RATE, "shape"),
         (np.zeros(2000, np.int16), RATE, "int16"),
         (np.zeros(2000, np.float32), None, "sample_rate is None"),
-        (np.zeros(512, np.float32), RATE, "is 512 at 22050 Hz; it should be at least 513 samples"),
+        (np.zeros(512, np.float32), RATE, "has a length of 512 samples at 22050 Hz; it should have at least 513"),
     ],
 )
 def test_invalid_audio_is_an_error(codec, audio, rate, message):

@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxvoice.config import list_names
 from jaxvoice.errors import CheckpointError
 from jaxvoice.models.xtts.config import XTTSConfig
-from jaxvoice.models.xtts.vocabulary import SpecialIds, parse_vocabulary, special_ids, vocabulary_content
+from jaxvoice.models.xtts.vocabulary import VocabularyIds, parse_vocabulary, vocabulary_content, vocabulary_ids
 from jaxvoice.models.xtts.voices import voice_names
 from jaxvoice.weights.model_folder import WEIGHTS_FILE, read_config_file
 
@@ -17,22 +17,22 @@ UNTRAINED = "untrained"
 """Key in the `info` of a model folder: the parts of the network whose weights are random."""
 
 
-def read_vocabulary(path: Path) -> SpecialIds:
-    """The special ids of the vocabulary in the file `path`, in the format of the library `tokenizers`.
+def read_vocabulary(path: Path) -> VocabularyIds:
+    """The ids of the vocabulary in the file `path`, in the format of the library `tokenizers`.
 
     **Raises:** `CheckpointError` for a file that cannot be read, or that is not such a vocabulary.
     """
-    return special_ids(parse_vocabulary(vocabulary_content(path), str(path)))
+    return vocabulary_ids(parse_vocabulary(vocabulary_content(path), str(path)))
 
 
-def check_vocabulary(path: Path, config: XTTSConfig) -> SpecialIds:
-    """The special ids of the vocabulary in the file `path`, which should be that of the model of `config`.
+def check_vocabulary(path: Path, config: XTTSConfig) -> VocabularyIds:
+    """The ids of the vocabulary in the file `path`, which should be that of the model of `config`.
 
     **Raises:** `CheckpointError` for the vocabulary of another model; otherwise as `read_vocabulary`.
     """
     found = read_vocabulary(path)
-    if difference := found.difference(config.gpt):
-        raise CheckpointError(f"{path} {difference}")
+    if mismatch := found.mismatch(config.gpt):
+        raise CheckpointError(f"{path} {mismatch}")
     return found
 
 

@@ -82,18 +82,17 @@ def usable_utterances(store: Store, encode: Callable[[str, str], Sequence[int]],
 
     def problem(samples: int, tokens: int) -> tuple[str, str] | None:
         codes = config.dvae.code_count(samples)
-        if tokens - 2 > gpt.max_text:
-            return "too many tokens", f"{tokens - 2} text tokens; it should have at most {gpt.max_text}."
+        if tokens > gpt.max_text:
+            return "too many tokens", f"{tokens} text tokens; it should have at most {gpt.max_text}."
         if codes > gpt.max_new_codes:
             return "too long", f"{codes} codes; it should have at most {gpt.max_new_codes}. Cut it."
         if samples < shortest:
             return "too short", f"{samples / store.sample_rate:.2f} s; it should have at least {SHORTEST_PART} s."
         return None
 
-    def framed(text: str, language: str) -> list[int]:
-        return [gpt.start_text, *encode(text, language), gpt.stop_text]
-
-    return with_tokens(store, framed, problem)
+    found = with_tokens(store, lambda utterance: encode(utterance.text, utterance.language), problem)
+    framed = [np.array([gpt.start_text, *ids, gpt.stop_text], np.int32) for ids in found["tokens"]]
+    return found.with_columns(tokens=framed)
 
 
 def reference_rows(corpus: Corpus, config: LatentsConfig) -> Int64[np.ndarray, " utterances"]:

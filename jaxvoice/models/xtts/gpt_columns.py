@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxvoice.data.buckets import choose_shapes
 from jaxvoice.data.store import Store
-from jaxvoice.data.utterances import RejectedUtterance
+from jaxvoice.data.utterances import RejectedUtterance, Utterance
 from jaxvoice.data.weighted_buckets import Attribute, WeightedBuckets
 from jaxvoice.errors import ConfigError, DataError, TextError
 from jaxvoice.models.xtts.config import XTTSConfig
@@ -52,37 +52,36 @@ def training_columns(
     gpt, limits = config.gpt, _limits(config)
     max_samples, max_tokens = min(max_samples, limits["audio"]), min(max_tokens, limits["tokens"])
     min_samples = 2 * gpt.conditioning.mel.min_samples
-    for utterance in store.corpus.utterances:
+
+    def read(utterance: Utterance) -> Sequence[int]:
         if utterance.language not in config.languages:
             raise DataError(
                 f"The language of the utterance {utterance.id!r} is {utterance.language!r}; the model has "
                 f"{', '.join(map(repr, config.languages))}. Correct the corpus, or train a model of its languages."
             )
-
-    def checked(text: str, language: str) -> Sequence[int]:
-        ids = encode(text, language)
+        ids = encode(utterance.text, utterance.language)
         invalid = [number for number in ids if not 0 <= number < gpt.text_ids]
         if invalid:
             raise ConfigError(
-                f"A token of the text {text[:40]!r} is {invalid[0]}; it should be from 0 to {gpt.text_ids - 1}, below "
-                "gpt.text_ids. Use the vocabulary of the model."
+                f"A token of the utterance {utterance.id!r} is {invalid[0]}; it should be from 0 to "
+                f"{gpt.text_ids - 1}, below gpt.text_ids. Use the vocabulary of the model."
             )
         return ids
 
     def problem(samples: int, tokens: int) -> tuple[str, str] | None:
         return _problem(samples, tokens, min_samples, max_samples, max_tokens)
 
-    return with_tokens(store, checked, problem)
+    return with_tokens(store, read, problem)
 
 
 def with_tokens(
-    store: Store, encode: Callable[[str, str], Sequence[int]], problem: Callable[[int, int], tuple[str, str] | None]
+    store: Store, read: Callable[[Utterance], Sequence[int]], problem: Callable[[int, int], tuple[str, str] | None]
 ) -> Store:
-    """The usable utterances of `store` with the column `tokens`, the results of `encode`.
+    """The usable utterances of `store` with the column `tokens`, the results of `read`.
 
-    The store's `rejected` also contains utterances for which `encode` raises `TextError`, and those with a problem.
+    The store's `rejected` also contains utterances for which `read` raises `TextError`, and those with a problem.
 
-    **Arguments:** `encode` of a text and its language; `problem` of the number of samples and of tokens: the kind of a
+    **Arguments:** `read`, the tokens of an utterance; `problem` of the number of samples and of tokens: the kind of a
     reason to reject an utterance, and what it has; `None` for a usable one.
 
     **Raises:** `DataError` if no utterance is left.
@@ -91,7 +90,7 @@ def with_tokens(
     samples = store.lengths("audio").tolist()
     for row, utterance in enumerate(store.corpus.utterances):
         try:
-            ids = np.array(encode(utterance.text, utterance.language), np.int32)
+            ids = np.array(read(utterance), np.int32)
         except TextError as failure:
             rejected.append(RejectedUtterance(utterance.id, "text", f"{utterance.id}: {failure}"))
             continue

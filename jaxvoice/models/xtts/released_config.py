@@ -21,7 +21,7 @@ from jaxvoice.models.xtts.config import (
     SamplingConfig,
     XTTSConfig,
 )
-from jaxvoice.models.xtts.vocabulary import SpecialIds
+from jaxvoice.models.xtts.vocabulary import VocabularyIds
 from jaxvoice.models.xtts.weights import DECODER, ENCODER, NAME, Shapes, below
 from jaxvoice.models.xtts_dvae.config import DVAEConfig
 from jaxvoice.models.xtts_dvae.weights import STATISTICS
@@ -56,7 +56,7 @@ def find_config(
     prefix: str,
     table: Mapping[str, Any] | None,
     table_name: str,
-    vocabulary: SpecialIds,
+    vocabulary: VocabularyIds,
     dvae: DVAEConfig | None,
 ) -> ReleasedConfig:
     """The configuration of the XTTS below `prefix`.
@@ -91,7 +91,7 @@ def _read(
     shapes: Shapes,
     settings: Settings,
     table_name: str,
-    vocabulary: SpecialIds,
+    vocabulary: VocabularyIds,
     dvae: DVAEConfig | None,
     where: str,
 ) -> ReleasedConfig:
@@ -160,7 +160,7 @@ def _size(shapes: Shapes, name: str, axis: int, rank: int, where: str) -> int:
     return shape[axis]
 
 
-def _gpt(shapes: Shapes, args: Settings, vocabulary: SpecialIds, where: str) -> tuple[GPTConfig, list[str]]:
+def _gpt(shapes: Shapes, args: Settings, vocabulary: VocabularyIds, where: str) -> tuple[GPTConfig, list[str]]:
     """The language model, and assumptions for a file without configuration."""
 
     def size(name: str, axis: int, rank: int) -> int:

@@ -33,7 +33,7 @@ from jaxvoice.models.xtts.released_files import (
     speakers_content,
     statistics_difference,
 )
-from jaxvoice.models.xtts.vocabulary import SpecialIds, vocabulary_content
+from jaxvoice.models.xtts.vocabulary import VocabularyIds, vocabulary_content
 from jaxvoice.models.xtts.voices import VOICES_FILE, StoredVoice, read_voices, voices_content
 from jaxvoice.models.xtts.weights import RULES, count_dtypes, dtypes, ignored, networks_in, xtts_shapes
 from jaxvoice.models.xtts_dvae.config import DVAEConfig
@@ -191,7 +191,7 @@ def _settings_of(checkpoint: Checkpoint) -> tuple[Mapping[str, Any] | None, str]
     return (inside if is_coqui(inside) else None), f"the configuration in {checkpoint.name}"
 
 
-def _vocabulary(folder: Path, where: str) -> SpecialIds:
+def _vocabulary(folder: Path, where: str) -> VocabularyIds:
     path = folder / VOCABULARY_FILE
     if not path.is_file():
         raise CheckpointError(
@@ -280,7 +280,7 @@ def _version(config: XTTSConfig) -> str:
 
 
 def _contents(
-    config: XTTSConfig, vocabulary: SpecialIds, voices: Mapping[str, StoredVoice], dvae: bool, folder: Path
+    config: XTTSConfig, vocabulary: VocabularyIds, voices: Mapping[str, StoredVoice], dvae: bool, folder: Path
 ) -> dict[str, str]:
     """What was found beside the weights, for the summary of the import."""
     found = {"language": ", ".join(config.languages), "vocab": f"{vocabulary.size} text ids"}

@@ -22,8 +22,8 @@ from jaxvoice.models.xtts.vocabulary import (
     START,
     STOP,
     parse_vocabulary,
-    special_ids,
     vocabulary_content,
+    vocabulary_ids,
 )
 from jaxvoice.text.multilingual_normalization import normalize_multilingual
 from jaxvoice.text.romanization import romanize
@@ -66,7 +66,7 @@ class Tokenizer:
     def __init__(self, vocabulary: str | bytes, *, max_text: int = 402, where: str = "the vocabulary") -> None:
         data = vocabulary.encode() if isinstance(vocabulary, str) else bytes(vocabulary)
         self._ids = parse_vocabulary(data, where)
-        self._special = special_ids(self._ids)
+        self._summary = vocabulary_ids(self._ids)
         self.vocabulary = data
         self.max_text = max_text
         self._where = where
@@ -94,17 +94,17 @@ class Tokenizer:
     @property
     def vocabulary_size(self) -> int:
         """The number of ids, which is `GPTConfig.text_ids`."""
-        return self._special.size
+        return self._summary.size
 
     @property
     def start_id(self) -> int:
         """The id of `[START]`, which the language model adds before a text."""
-        return self._special.start
+        return self._summary.start
 
     @property
     def stop_id(self) -> int:
         """The id of `[STOP]`, which the language model adds after a text."""
-        return self._special.stop
+        return self._summary.stop
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -113,8 +113,8 @@ class Tokenizer:
 
     def check(self, config: GPTConfig) -> None:
         """Raise `ConfigError` unless the vocabulary has the size and the special ids of `config`."""
-        if difference := self._special.difference(config):
-            raise ConfigError(f"{self._where} {difference}")
+        if mismatch := self._summary.mismatch(config):
+            raise ConfigError(f"{self._where} {mismatch}")
 
     def language(self, code: str) -> str:
         """The language of the vocabulary for `code`: `zh` is `zh-cn`, and `en-us` is `en`.
@@ -134,7 +134,7 @@ class Tokenizer:
         """`text` as it is encoded: in lower case, with numbers, money, abbreviations and symbols in words.
 
         Chinese becomes pinyin, Japanese romaji, and Korean Latin letters. A mark that the vocabulary lacks becomes
-        a simpler one: `—` becomes `-` or a space, and `!` becomes `.`.
+        a simpler one: `—` becomes `-` or a space, and `!` becomes `.` or a space.
 
         **Raises:** as `encode`, without the limit.
         """
@@ -244,7 +244,7 @@ class Tokenizer:
         return " ".join("".join(parts).split()), list(dict.fromkeys(unknown))
 
     def _replaced(self, character: str) -> str | None:
-        """What a character becomes that the vocabulary lacks; `None` if none of its characters stands for it."""
+        """What a character becomes that the vocabulary lacks; `None` if the vocabulary lacks a part of that, too."""
         parts = []
         for one in _MARKS.get(character, unicodedata.normalize("NFKC", character).lower()):
             known = one == " " or one in self._characters

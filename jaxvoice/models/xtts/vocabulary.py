@@ -20,8 +20,8 @@ _UNSUPPORTED_IN_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_su
 
 
 @dataclass(frozen=True)
-class SpecialIds:
-    """The ids of a vocabulary that a configuration has, too."""
+class VocabularyIds:
+    """The number of ids of a vocabulary, and those that a configuration repeats."""
 
     size: int
     """The number of text ids: the largest id plus one."""
@@ -30,8 +30,8 @@ class SpecialIds:
     stop: int
     """The id of `[STOP]`."""
 
-    def difference(self, config: GPTConfig) -> str | None:
-        """The first difference to `config`, for a message after the name of the vocabulary; `None` without any."""
+    def mismatch(self, config: GPTConfig) -> str | None:
+        """What differs from `config`, a message without its subject, the vocabulary; `None` if nothing does."""
         pairs = (
             (
                 "{} text ids",
@@ -46,14 +46,14 @@ class SpecialIds:
             if value != expected:
                 return (
                     f"has {what.format(value)}; it should be {expected}, {source}, so the vocabulary belongs to "
-                    "another model. Use the vocab.json of these weights."
+                    "another model. Use the vocab.json of the model."
                 )
         return None
 
 
-def special_ids(ids: Mapping[str, int]) -> SpecialIds:
-    """The size and the special ids of the vocabulary with these `ids` of tokens."""
-    return SpecialIds(1 + max(ids.values()), ids[START], ids[STOP])
+def vocabulary_ids(ids: Mapping[str, int]) -> VocabularyIds:
+    """The `VocabularyIds` of a vocabulary with these `ids` of tokens."""
+    return VocabularyIds(1 + max(ids.values()), ids[START], ids[STOP])
 
 
 def vocabulary_content(path: str | Path) -> bytes:

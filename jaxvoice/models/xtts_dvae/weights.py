@@ -21,7 +21,7 @@ RULES = (Rule("{path*}", "{path*}"),)
 
 _MARKS = ("codebook.embed", "codebook.cluster_size", "codebook.embed_avg", "encoder.0.0.weight", "decoder.0.weight")
 
-TRAINING_STATE = r"(optimizer|optim|scaler|model_loss|scheduler)[a-z_]*(\..*)?"
+TRAINING_STATE = r"(optim|scaler|model_loss|scheduler)[a-z_]*(\..*)?"
 """The names of the state of training in coqui's checkpoints."""
 
 
