@@ -286,8 +286,8 @@ def find_model(flag: str, path: str | Path, family: Family, example: str, *, ins
     found = read_config_file(folder).table.get("family")
     if found != family.name:
         raise ConfigError(
-            f"{flag} is {path}, a model of the family {format_value(found)}; it should be one of {family.name!r}, such "
-            f"as {example}."
+            f"{flag} is {path}, a model of the family {format_value(found)}; it should be one of the family "
+            f"{family.name!r}, such as {example}."
         )
     return folder
 

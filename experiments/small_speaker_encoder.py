@@ -55,7 +55,7 @@ def train(settings: Settings, share: float, started: float, *, reason: str, flag
     if is_trained(settings):
         print_once(f"The speaker encoder is that of {folder}, trained before; remove the folder to train another.")
         return folder
-    print_once(f"{reason} A small one is trained in {folder}.")
+    print_once(f"{reason} A small speaker encoder is trained in {folder}, or its training is resumed.")
     try:
         result = speaker_encoder.run(experiment(settings, share), started)
     except DataError as failure:

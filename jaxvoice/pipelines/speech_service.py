@@ -124,21 +124,19 @@ class SpeechService:
         )
 
     def _check_names(self, task: Task, given: Mapping[str, Any], uploads: Mapping[str, Any]) -> None:
-        known = (*_FIELDS[task], *OPTIONS)
-        for name in given:
-            if name in _RECORDINGS[task]:
+        known, recordings = (*_FIELDS[task], *OPTIONS), _RECORDINGS[task]
+        for name in (*given, *uploads):
+            others = [other for other in self.tasks if name in _RECORDINGS[other]]
+            if name in recordings and name in given:
                 raise ConfigError(f"{name!r} should be a recording; send it as a file in a form (multipart/form-data).")
-            if name not in known:
-                raise ConfigError(f"The request has the field {name[:100]!r}; {suggest_names(name, known)}")
-        for name in uploads:
-            if name in known:
-                raise ConfigError(f"{name!r} is a file; it should be text.")
-            if name not in _RECORDINGS[task]:
-                advice = f"send recordings as {' or '.join(_RECORDINGS[task])}."
-                if not _RECORDINGS[task]:
-                    others = [other for other in self.tasks if name in _RECORDINGS[other]]
-                    advice = f"these tasks do: {list_names(others)}." if others else "leave it out."
-                raise ConfigError(f"The request has the file {name[:100]!r}, which {task} does not take; {advice}")
+            if name in known and name in uploads:
+                advice = f" Send recordings as {' or '.join(recordings)}." if recordings else ""
+                raise ConfigError(f"{name!r} is a file; it should be a field with a value.{advice}")
+            if name not in (*known, *recordings):
+                advice = suggest_names(name, (*known, *recordings))
+                if others:
+                    advice = f"these tasks take it: {list_names(others)}."
+                raise ConfigError(f"The request has the field {name[:100]!r}; {advice}")
 
     def keep(self, job: Job, computation: Computation) -> None:
         """Keep the result of a job, so that `result` finds it.

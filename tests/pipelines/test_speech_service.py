@@ -160,11 +160,11 @@ def test_recordings_are_checked(service, uploads):
         plan("vocode", {"model": "vocoder"}, source=["nine"])
     with pytest.raises(AudioError, match=r"^notes.txt is not audio of a supported format"):
         plan("vocode", {"model": "vocoder"}, source=["text"])
-    with pytest.raises(ConfigError, match="'reference', which vocode does not take; send recordings as source"):
+    with pytest.raises(ConfigError, match="'reference'; these tasks take it: 'clone', 'convert'"):
         plan("vocode", {"model": "vocoder"}, source=["short"], reference=["short"])
-    with pytest.raises(ConfigError, match="'reference', which speak does not take; these tasks do: 'clone', 'convert'"):
+    with pytest.raises(ConfigError, match="'reference'; these tasks take it: 'clone', 'convert'"):
         plan("speak", {"model": "speaker", "text": "x"}, reference=["short"])
-    with pytest.raises(ConfigError, match="'text' is a file; it should be text"):
+    with pytest.raises(ConfigError, match="'text' is a file; it should be a field with a value"):
         plan("clone", {}, text=["short"])
     for given in ({}, {"voice": "anna"}):
         found = {"source": [uploads["short"]], "reference": [uploads["short"]] if given else []}
